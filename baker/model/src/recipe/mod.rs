@@ -1,0 +1,15 @@
+//! What a person writes: `recipes/<name>/recipe.toml`.
+//!
+//! Parsing is strict: an unknown or misspelt key, a wrong type and an impossible value are errors
+//! with line, column and, where there is one, the nearest known key.
+
+mod error;
+mod parse;
+mod settings;
+
+pub use error::RecipeError;
+pub use settings::{
+    Architecture, Assumed, Boot, Compression, Debian, Directory, Disk, FileEntry, FileSource,
+    Group, Kernel, Link, Mode, ModuleWord, Recipe, Root, RootFormat, RootModules, Scripts,
+    Services, System, User, Waive,
+};

@@ -1,0 +1,282 @@
+//! From TOML text to a checked [`Recipe`].
+
+use super::{Compression, Recipe, RecipeError, RootFormat};
+
+impl Recipe {
+    /// Parses and checks the text of a `recipe.toml`.
+    ///
+    /// # Errors
+    /// Not TOML, an unknown key, a wrong type, or values that make no sense together; always with
+    /// the place.
+    pub fn parse(text: &str) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(|error| from_toml(text, &error))?;
+        recipe.check(text)?;
+        Ok(recipe)
+    }
+
+    fn check(&self, text: &str) -> Result<(), RecipeError> {
+        let fail =
+            |key: &str, problem: String| Err(RecipeError::at(text, find_key(text, key), problem));
+        if !is_name(&self.name) {
+            return fail(
+                "name",
+                format!(
+                    "`{}` is not a name: use a-z, 0-9 and -, at most 32 characters",
+                    self.name
+                ),
+            );
+        }
+        if !is_version(&self.version) {
+            return fail(
+                "version",
+                format!("`{}` is not a version like 1.2.3", self.version),
+            );
+        }
+        if !(1..=2).contains(&self.disk.slots) {
+            return fail(
+                "slots",
+                format!("slots can be 1 or 2, not {}", self.disk.slots),
+            );
+        }
+        if self.root.format == RootFormat::Squashfs && self.root.compression != Compression::Zstd {
+            return fail(
+                "compression",
+                "squashfs is written with zstd only".to_owned(),
+            );
+        }
+        let highest = match self.root.compression {
+            Compression::Zstd => 22,
+            Compression::Lz4hc => 12,
+            Compression::None => 0,
+        };
+        if let Some(level) = self
+            .root
+            .level
+            .filter(|level| !(1..=highest).contains(level))
+        {
+            return fail("level", format!("level {level} is outside 1 to {highest}"));
+        }
+        self.check_paths(text)?;
+        self.check_duplicates(text)
+    }
+
+    fn check_paths(&self, text: &str) -> Result<(), RecipeError> {
+        let paths = self
+            .files
+            .iter()
+            .map(|file| &file.path)
+            .chain(self.directories.iter().map(|directory| &directory.path))
+            .chain(self.links.iter().map(|link| &link.path));
+        for path in paths {
+            let at = find_value(text, path);
+            if !path.starts_with('/') || path.len() < 2 {
+                return Err(RecipeError::at(
+                    text,
+                    at,
+                    format!("`{path}` is no absolute path"),
+                ));
+            }
+            crate::tree::TreePath::new(path)
+                .map_err(|error| RecipeError::at(text, at, error.to_string()))?;
+        }
+        for file in &self.files {
+            if file.content.is_some() == file.source.is_some() {
+                let problem = format!("file {} needs either content or source", file.path);
+                return Err(RecipeError::at(text, find_value(text, &file.path), problem));
+            }
+            let leaves = |source: &String| {
+                source.starts_with('/') || source.split('/').any(|part| part == "..")
+            };
+            if let Some(source) = file.source.as_ref().filter(|source| leaves(source)) {
+                let problem = format!("source `{source}` lies outside the recipe's folder");
+                return Err(RecipeError::at(text, find_value(text, source), problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_duplicates(&self, text: &str) -> Result<(), RecipeError> {
+        let mut seen = std::collections::BTreeSet::new();
+        let files = self.files.iter().map(|file| file.path.as_str());
+        let links = self.links.iter().map(|link| link.path.as_str());
+        for path in files.chain(links) {
+            if !seen.insert(path) {
+                let offset = text.rfind(&format!("\"{path}\"")).unwrap_or(0);
+                return Err(RecipeError::at(
+                    text,
+                    offset,
+                    format!("{path} is given twice"),
+                ));
+            }
+        }
+        let mut titles = std::collections::BTreeSet::new();
+        for test in &self.tests {
+            if !titles.insert(test.title()) {
+                let offset = text.rfind("[[test]]").unwrap_or(0);
+                let problem = format!("two tests are called `{}`", test.title());
+                return Err(RecipeError::at(text, offset, problem)
+                    .hint("give each [[test]] its own `name`"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=32).contains(&name.len())
+        && plain(name.as_bytes()[0])
+        && name.bytes().all(|byte| plain(byte) || byte == b'-')
+}
+
+/// SemVer 2.0: three numbers without leading zeros, then optional `-pre` and `+build` parts.
+fn is_version(version: &str) -> bool {
+    let (rest, build) = version
+        .split_once('+')
+        .map_or((version, None), |(a, b)| (a, Some(b)));
+    let (core, pre) = rest
+        .split_once('-')
+        .map_or((rest, None), |(a, b)| (a, Some(b)));
+    let number = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_digit())
+            && (part == "0" || !part.starts_with('0'))
+    };
+    let words = |part: &str| {
+        part.split('.').all(|word| {
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+    };
+    core.split('.').count() == 3
+        && core.split('.').all(number)
+        && pre.is_none_or(words)
+        && build.is_none_or(words)
+}
+
+/// Offset of the first line that sets `key`; the start of the text when there is none.
+fn find_key(text: &str, key: &str) -> usize {
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        let rest = line.trim_start();
+        if rest
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start().starts_with('='))
+        {
+            return offset + line.len() - rest.len();
+        }
+        offset += line.len();
+    }
+    0
+}
+
+/// Offset of a quoted value; the start of the text when it is not written that way.
+fn find_value(text: &str, value: &str) -> usize {
+    text.find(&format!("\"{value}\"")).unwrap_or(0)
+}
+
+fn from_toml(text: &str, error: &toml::de::Error) -> RecipeError {
+    let offset = error.span().map_or(0, |span| span.start);
+    let message = error.message();
+    let mut known = message.split('`').skip(1).step_by(2);
+    if message.starts_with("unknown field") || message.starts_with("unknown variant") {
+        let what = if message.starts_with("unknown field") {
+            "key"
+        } else {
+            "value"
+        };
+        let found = known.next().unwrap_or_default();
+        let known: Vec<&str> = known.collect();
+        let problem = format!("unknown {what} `{found}`");
+        return RecipeError::at(text, offset, problem).hint(suggestion(found, &known));
+    }
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return RecipeError::at(text, offset, format!("the key {key} is missing"));
+    }
+    RecipeError::at(text, offset, message.trim().replace('\n', ", "))
+}
+
+fn suggestion(found: &str, known: &[&str]) -> String {
+    let nearest = known.iter().min_by_key(|word| distance(found, word));
+    match nearest.filter(|word| distance(found, word) <= found.len().max(3) / 2) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => format!("known here: {}", known.join(", ")),
+    }
+}
+
+/// Edit distance by Levenshtein, over bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "name = \"tiny\"\nversion = \"1.0.0\"\n\n[debian]\nsuite = \"trixie\"\n\
+        packages = [\"systemd\"]\n\n[kernel]\npackage = \"linux-image-cloud-amd64\"\n";
+
+    fn refused(text: &str) -> RecipeError {
+        Recipe::parse(text).expect_err("this recipe must be refused")
+    }
+
+    #[test]
+    fn a_good_recipe_gets_its_defaults() {
+        let recipe = Recipe::parse(GOOD).unwrap();
+        assert_eq!(
+            recipe.debian.suites(),
+            ["trixie", "trixie-updates", "trixie-security"]
+        );
+        assert_eq!(recipe.disk.slots, 1);
+        assert_eq!(
+            recipe.digest(),
+            Recipe::parse(&format!("# hello\n{GOOD}")).unwrap().digest()
+        );
+    }
+
+    #[test]
+    fn a_misspelt_key_names_place_and_nearest_key() {
+        let error = refused(&GOOD.replace("packages", "pakages"));
+        assert_eq!((error.line, error.column), (6, 1));
+        assert_eq!(error.problem, "unknown key `pakages`");
+        assert_eq!(error.hint.as_deref(), Some("did you mean `packages`?"));
+    }
+
+    #[test]
+    fn wrong_values_name_their_place() {
+        let rows = [
+            ("version = \"1.0.0\"", "version = 1", 2, "invalid type"),
+            (
+                "version = \"1.0.0\"",
+                "version = \"1.0\"",
+                2,
+                "not a version",
+            ),
+            ("name = \"tiny\"", "name = \"Tiny!\"", 1, "not a name"),
+            ("suite = \"trixie\"\n", "", 4, "`suite` is missing"),
+        ];
+        for (from, to, line, words) in rows {
+            let error = refused(&GOOD.replace(from, to));
+            assert_eq!(error.line, line, "{error}");
+            assert!(error.problem.contains(words), "{error}");
+        }
+        let both = "[[file]]\npath = \"/x\"\ncontent = \"\"\nsource = \"y\"\n";
+        assert!(
+            refused(&format!("{GOOD}{both}"))
+                .problem
+                .contains("either content or source")
+        );
+        let out = "[[file]]\npath = \"/x\"\nsource = \"../y\"\n";
+        let error = refused(&format!("{GOOD}{out}"));
+        assert_eq!((error.line, error.column), (12, 10), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! What guest and host say to each other, line by line.
+//!
+//! Two one-way streets:
+//!
+//! * **Console**: `/init` writes [`Init`] lines to the kernel console. Anyone can read them; they
+//!   carry no authority, they only explain failures.
+//! * **Probe port**: a virtio-serial port named [`PROBE_PORT`]. The host opens with
+//!   [`Order`] lines (first [`Order::Begin`] with this run's nonce, last [`Order::End`]); the
+//!   probe answers with [`Report`] lines, each of which carries the nonce. A line without this
+//!   run's nonce is no evidence.
+//!
+//! A line is `baker1 WORD key=value key=value ...\n`. Values are percent-encoded, so a line never
+//! holds spaces, control bytes or non-ASCII text inside a value. An unknown word or key is kept
+//! or skipped, never an error: old hosts live with new guests.
+
+mod line;
+mod message;
+
+pub use line::Line;
+pub use message::{Init, InitFailure, Order, Report};
+
+/// First word of every line; the number is the version of the protocol.
+pub const MAGIC: &str = "baker1";
+
+/// Name of the virtio-serial port between probe and host.
+pub const PROBE_PORT: &str = "baker.probe.1";
+
+/// Word on the kernel command line that carries the root hash, as 64 hex digits.
+///
+/// Not plain `roothash=`: systemd's own verity generator would then wait for devices.
+pub const ROOT_HASH_KEY: &str = "baker.roothash";
+
+/// Word on the kernel command line that says what init does on failure: `reboot` or `poweroff`.
+pub const ON_FAILURE_KEY: &str = "baker.on-failure";
+
+/// Where init leaves the guest program for the probe unit when [`PROBE_PORT`] is there.
+pub const PROBE_PROGRAM: &str = "/run/baker/guest";
+
+/// Name of the device-mapper device that init makes for the root.
+pub const ROOT_DEVICE: &str = "baker-root";
+
+/// List of modules inside the initrd, one absolute path per line, in loading order.
+pub const MODULE_LIST: &str = "/lib/modules/load";
+
+/// File inside the initrd that names the root file system: `erofs` or `squashfs`.
+pub const ROOT_FORMAT_FILE: &str = "/etc/baker-root-format";
