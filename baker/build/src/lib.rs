@@ -1,1 +1,10 @@
-//! (skeleton)
+//! The stages from inputs to disk.
+//!
+//! Synchronous, no network crate below it, no program of the host run. Each stage is one module
+//! with one public door; no stage calls a stage, `cli` composes them.
+
+pub mod assembled;
+pub mod spool;
+
+pub use assembled::{Assembled, Package, Script};
+pub use spool::Spool;
