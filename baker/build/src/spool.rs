@@ -16,6 +16,18 @@ use baker_model::{Digest, Digester};
 /// Bytes copied at a time.
 const BUFFER: usize = 128 * 1024;
 
+/// The spool's own file could not be written (mostly: the disk is full).
+///
+/// [`Spool::add`] wraps it into the [`io::Error`] that it gives, so that a full work folder can be
+/// told from a reader that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the spool in the work folder")]
+pub struct SpoolFull {
+    /// What the system said.
+    #[from]
+    source: io::Error,
+}
+
 /// Contents by digest; equal contents are kept once.
 #[derive(Debug)]
 pub struct Spool {
@@ -35,14 +47,18 @@ impl Spool {
     /// # Errors
     /// The file cannot be made.
     pub fn new(folder: &Path) -> io::Result<Self> {
-        Ok(Self { file: tempfile::tempfile_in(folder)?, state: Mutex::default() })
+        Ok(Self {
+            file: tempfile::tempfile_in(folder)?,
+            state: Mutex::default(),
+        })
     }
 
     /// Takes exactly `size` bytes from `reader`; small contents come back inline. Safe to call
     /// from several threads: each content is reserved, then written at its own place.
     ///
     /// # Errors
-    /// The reader ends early (`UnexpectedEof`) or fails, or the file cannot be written.
+    /// The reader ends early (`UnexpectedEof`) or fails; or the file cannot be written, then the
+    /// error holds a [`SpoolFull`].
     pub fn add(&self, reader: &mut dyn Read, size: u64) -> io::Result<Content> {
         if size <= INLINE_LIMIT {
             let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
@@ -57,7 +73,9 @@ impl Spool {
             let want = usize::try_from(size - done).unwrap_or(BUFFER).min(BUFFER);
             reader.read_exact(&mut buffer[..want])?;
             digester.write_all(&buffer[..want])?;
-            self.file.write_all_at(&buffer[..want], start + done)?;
+            self.file
+                .write_all_at(&buffer[..want], start + done)
+                .map_err(|source| io::Error::new(source.kind(), SpoolFull { source }))?;
             done += want as u64;
         }
         let digest = digester.finish();
@@ -73,7 +91,9 @@ impl Spool {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -102,10 +122,19 @@ mod tests {
         let content = spool.add(&mut large.as_slice(), 300_000).unwrap();
         assert_eq!(content.digest(), Digest::of(&large));
         let mut some = [0; 5];
-        spool.read_exact_at(&content.digest(), 299_995, &mut some).unwrap();
+        spool
+            .read_exact_at(&content.digest(), 299_995, &mut some)
+            .unwrap();
         assert_eq!(some, [7; 5]);
-        assert!(spool.read_exact_at(&content.digest(), 299_996, &mut some).is_err());
-        assert_eq!(spool.add(&mut &b"abc"[..], 3).unwrap(), Content::inline("abc"));
+        assert!(
+            spool
+                .read_exact_at(&content.digest(), 299_996, &mut some)
+                .is_err()
+        );
+        assert_eq!(
+            spool.add(&mut &b"abc"[..], 3).unwrap(),
+            Content::inline("abc")
+        );
         assert!(spool.add(&mut &b"abc"[..], 4).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
