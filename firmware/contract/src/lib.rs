@@ -33,6 +33,13 @@ pub const ROOT_HASH_KEY: &str = "baker.roothash";
 /// Word on the kernel command line that says what init does on failure: `reboot` or `poweroff`.
 pub const ON_FAILURE_KEY: &str = "baker.on-failure";
 
+/// Word on the kernel command line that says what the kernel does when a block of the root does
+/// not match its hash: `panic` (the default), `restart`, or `eio` (the read fails).
+pub const ON_CORRUPTION_KEY: &str = "baker.on-corruption";
+
+/// Word on the kernel command line: seconds that init waits for the root's disk; 30 when absent.
+pub const ROOT_WAIT_KEY: &str = "baker.root-wait";
+
 /// Where init leaves the guest program for the probe unit when [`PROBE_PORT`] is there.
 pub const PROBE_PROGRAM: &str = "/run/baker/guest";
 

@@ -1,0 +1,148 @@
+//! From the initramfs into the root: the probe's unit, the move of the mounts, the new init.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chroot, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use baker_contract::{Init, PROBE_PROGRAM};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+
+use crate::{console, port};
+
+/// What is mounted in the initramfs and goes along into the root.
+pub const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
+
+/// Looked for when the command line names no init.
+const INITS: [&str; 2] = ["/usr/lib/systemd/systemd", "/sbin/init"];
+
+/// Where units that live only until the next boot lie.
+const UNITS: &str = "/run/systemd/system";
+
+/// `RAMFS_MAGIC` of the kernel's `include/uapi/linux/magic.h`.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// Name of the probe's unit.
+const PROBE_UNIT: &str = "baker-probe.service";
+
+/// Puts the probe into `/run` when the host offers a port; otherwise the system never hears of
+/// it. The root itself stays as published either way.
+///
+/// # Errors
+/// A file in `/run` cannot be written.
+pub fn offer_probe() -> io::Result<()> {
+    if port::find().is_none() {
+        return Ok(());
+    }
+    if let Some(folder) = Path::new(PROBE_PROGRAM).parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy("/proc/self/exe", PROBE_PROGRAM)?;
+    fs::set_permissions(PROBE_PROGRAM, Permissions::from_mode(0o755))?;
+    let units = Path::new(UNITS);
+    let wanted = units.join("sysinit.target.wants");
+    fs::create_dir_all(&wanted)?;
+    fs::write(units.join(PROBE_UNIT), probe_unit())?;
+    symlink(Path::new("..").join(PROBE_UNIT), wanted.join(PROBE_UNIT))
+}
+
+/// The probe starts at once, delays nothing, and no isolation or shutdown ends it early: it is
+/// the one that asks for the shutdown.
+fn probe_unit() -> String {
+    format!(
+        "[Unit]\n\
+         Description=baker smoke probe\n\
+         DefaultDependencies=no\n\
+         IgnoreOnIsolate=yes\n\
+         \n\
+         [Service]\n\
+         Type=simple\n\
+         ExecStart={PROBE_PROGRAM} probe\n\
+         StandardInput=null\n\
+         StandardOutput=null\n\
+         StandardError=null\n\
+         OOMScoreAdjust=-1000\n"
+    )
+}
+
+/// Makes `root` the root of everything and becomes its init. Returns only on failure.
+pub fn switch(root: &Path, asked: Option<&str>) -> String {
+    match prepare(root, asked) {
+        Ok(init) => {
+            console::say(&Init::Handover);
+            let error = Command::new(&init).exec();
+            format!("cannot start {}: {error}", init.display())
+        }
+        Err(problem) => problem,
+    }
+}
+
+fn prepare(root: &Path, asked: Option<&str>) -> Result<PathBuf, String> {
+    let old = File::open("/").map_err(|error| format!("cannot open the initramfs: {error}"))?;
+    for source in MOVED {
+        let target = root.join(&source[1..]);
+        move_mount(source, &target)
+            .map_err(|error| format!("cannot move {source} into the root: {error}"))?;
+    }
+    std::env::set_current_dir(root)
+        .and_then(|()| move_mount(".", Path::new("/")))
+        .and_then(|()| chroot("."))
+        .and_then(|()| std::env::set_current_dir("/"))
+        .map_err(|error| format!("cannot switch to the root: {error}"))?;
+    let init = choose_init(asked)?;
+    empty(&old);
+    Ok(init)
+}
+
+fn move_mount(source: &str, target: &Path) -> io::Result<()> {
+    let none = None::<&OsStr>;
+    mount(Some(source), target, none, MsFlags::MS_MOVE, none).map_err(io::Error::from)
+}
+
+/// The first init that is an executable file. A named one is taken or nothing is: the person who
+/// named it wants no other.
+fn choose_init(asked: Option<&str>) -> Result<PathBuf, String> {
+    let candidates = asked.map_or_else(|| INITS.to_vec(), |path| vec![path]);
+    let executable = |path: &&str| {
+        fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+    };
+    candidates
+        .iter()
+        .copied()
+        .find(executable)
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("the root has no executable {}", candidates.join(" or ")))
+}
+
+/// Frees the memory of the initramfs. Only ever touches a file system that lives in memory, and
+/// nothing that is mounted on it; what cannot be removed merely stays.
+fn empty(old: &File) {
+    let in_memory = fstatfs(old)
+        .is_ok_and(|found| [RAMFS_MAGIC, TMPFS_MAGIC].contains(&found.filesystem_type()));
+    if let (true, Ok(metadata)) = (in_memory, old.metadata()) {
+        // The old root has no path any more, but its descriptor still leads there.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", old.as_raw_fd()));
+        empty_folder(&path, metadata.dev());
+    }
+}
+
+fn empty_folder(folder: &Path, device: u64) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() && found.dev() == device => {
+                empty_folder(&path, device);
+                fs::remove_dir(&path).ok();
+            }
+            Ok(found) if !found.is_dir() => {
+                fs::remove_file(&path).ok();
+            }
+            _ => {}
+        }
+    }
+}
