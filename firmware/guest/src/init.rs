@@ -111,10 +111,11 @@ fn boot(settings: &Settings) -> Failure {
     let failed = match open_root(settings) {
         Ok(()) => {
             // A system without its probe still runs; the host will notice the silence.
-            if let Err(error) = handover::offer_probe() {
+            let probed = handover::offer_probe().unwrap_or_else(|error| {
                 console::complain(&format!("cannot offer the probe: {error}"));
-            }
-            let detail = handover::switch(Path::new(SYSROOT), settings.init.as_deref());
+                false
+            });
+            let detail = handover::switch(Path::new(SYSROOT), settings.init.as_deref(), probed);
             return Failure {
                 code: InitFailure::Handover,
                 detail,

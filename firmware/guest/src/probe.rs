@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,10 +17,14 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::dm::DeviceMapper;
 use crate::systemd::{State, Systemd};
-use crate::{port, verity};
+use crate::{handover::NOTIFY_SOCKET, port, verity};
 
-/// Between two looks at systemd.
+/// Between two looks at systemd once it has said that the boot is over.
 const POLL: Duration = Duration::from_millis(300);
+
+/// Between two looks before that: for failed units, and in case the word never comes. Rare,
+/// because each one burdens the boot, see [`Systemd`].
+const RARE_POLL: Duration = Duration::from_secs(8);
 
 /// Between two signs of life; the contract wants one every second at least.
 const HEARTBEAT: Duration = Duration::from_millis(700);
@@ -89,7 +95,14 @@ fn serve(reporter: &Reporter, orders: &[Order]) -> io::Result<()> {
 /// Watches systemd until it has settled; tells of each failed unit once, as soon as it is seen.
 fn watch(reporter: &Reporter, told: &mut BTreeSet<String>) -> io::Result<(State, Systemd)> {
     let heartbeat = Heartbeat::start(reporter);
+    let finished = boot_finished()?;
+    let mut pause = RARE_POLL;
     loop {
+        match finished.recv_timeout(pause) {
+            Ok(()) => pause = POLL,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(pause),
+        }
         match look(reporter, told, &heartbeat) {
             Ok((state, systemd)) if state.settled() => {
                 heartbeat.stop();
@@ -100,8 +113,35 @@ fn watch(reporter: &Reporter, told: &mut BTreeSet<String>) -> io::Result<(State,
             Err(Trouble::Port(error)) => return Err(error),
             Err(Trouble::Systemd(error)) => heartbeat.note(&format!("unreachable: {error}"), 0),
         }
-        std::thread::sleep(POLL);
     }
+}
+
+/// Hears of the end of the boot from systemd itself.
+///
+/// A thread of its own takes the messages off the socket, whatever else goes on: systemd blocks
+/// when the queue is full, and nobody who waits for systemd may be the one to empty it.
+fn boot_finished() -> io::Result<Receiver<()>> {
+    match fs::remove_file(NOTIFY_SOCKET) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = UnixDatagram::bind(NOTIFY_SOCKET)?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut message = [0; 4096];
+        while let Ok(length) = socket.recv(&mut message) {
+            if says_ready(&message[..length]) && sender.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+fn says_ready(message: &[u8]) -> bool {
+    message
+        .split(|&byte| byte == b'\n')
+        .any(|line| line == b"READY=1")
 }
 
 enum Trouble {
@@ -242,7 +282,7 @@ struct Heartbeat(Arc<Mutex<Option<(String, u64)>>>);
 
 impl Heartbeat {
     fn start(reporter: &Reporter) -> Self {
-        let known = Arc::new(Mutex::new(Some(("unknown".to_owned(), 0))));
+        let known = Arc::new(Mutex::new(Some(("starting".to_owned(), 0))));
         let (reporter, shared) = (reporter.clone(), Arc::clone(&known));
         std::thread::spawn(move || {
             loop {
@@ -371,5 +411,7 @@ mod tests {
             600
         );
         assert_eq!(memory_kib(""), 0);
+        assert!(says_ready(b"STATUS=x\nREADY=1"));
+        assert!(!says_ready(b"STATUS=READY=1\nREADY=0"));
     }
 }
