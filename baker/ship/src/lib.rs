@@ -1,1 +1,53 @@
-//! (skeleton)
+//! The only way out: keys, signatures, verification and publishing of releases.
+//!
+//! Takes a staged folder and its manifest, gives a signed release in a folder of releases; takes a
+//! release, gives everything that is wrong with it. Never builds, never boots, never opens a
+//! network connection, never asks a person for anything.
+//!
+//! A release is a folder:
+//!
+//! ```text
+//! minimal-1.0.0/
+//!   manifest.json        names every other file by size and SHA-256 (baker_model::Manifest)
+//!   manifest.json.sig    Ed25519 signatures over the bytes of manifest.json (see [`envelope`])
+//!   SHA256SUMS           the same digests for `sha256sum -c`
+//!   disk.raw ...         the files that the manifest names
+//! ```
+//!
+//! What may happen to a release is in the types: a [`Draft`] can be signed and not published, a
+//! [`Signed`] can be published and not changed. There is no other way to a [`Publication`].
+//!
+//! Anyone can check a release without baker:
+//!
+//! ```text
+//! jq -r '.signatures[0].signature' manifest.json.sig | base64 -d > /tmp/signature
+//! openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in manifest.json -sigfile /tmp/signature
+//! sha256sum --check --strict SHA256SUMS
+//! ```
+
+mod atomic;
+mod claims;
+pub mod envelope;
+mod folder;
+pub mod key;
+mod names;
+mod pem;
+pub mod public;
+pub mod publish;
+pub mod report;
+pub mod sign;
+mod sums;
+pub mod trust;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use key::{Key, KeyError, Passphrase};
+pub use names::{MANIFEST, SIGNATURES, SUMS, release_folder_name};
+pub use public::{PublicKey, PublicKeyError, Purpose};
+pub use publish::{Publication, PublishError, to_folder};
+pub use report::{Facts, Problem, Report, Warning};
+pub use sign::{Draft, SignError, Signed};
+pub use trust::{Trust, TrustError};
+pub use verify::{VerifyError, verify};

@@ -1,0 +1,141 @@
+//! A small release to play with.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use baker_model::manifest::{
+    Builder, FileRole, MANIFEST_VERSION, PackageFact, ReleaseFile, Source, TestFact,
+};
+use baker_model::plan::TestPlan;
+use baker_model::{Digest, Interrupt, Manifest, Silent, Verdict};
+
+use crate::{Draft, Key, Purpose, Report, Signed, Trust, verify};
+
+/// Name, role and content of every file of the fixture.
+const FILES: [(&str, FileRole, &[u8]); 5] = [
+    ("disk.raw", FileRole::Disk, &[0xa5; 5000]),
+    (
+        "evidence/uefi.json",
+        FileRole::Evidence,
+        b"{\"boots\":true}\n",
+    ),
+    ("recipe.lock", FileRole::Lock, b"version = 1\n"),
+    ("recipe.toml", FileRole::Recipe, b"name = \"minimal\"\n"),
+    ("uki.efi", FileRole::Uki, b"MZ not really\n"),
+];
+
+/// The signing key of most tests: fixed, so that failures repeat.
+pub(super) fn key() -> Key {
+    Key::from_seed("release", Purpose::Release, &[7; 32])
+}
+
+/// Trusts [`key`].
+pub(super) fn trust() -> Trust {
+    Trust::of([key().public()])
+}
+
+/// Puts the files of the fixture into `folder`.
+pub(super) fn stage(folder: &Path) -> Manifest {
+    for (name, _, content) in FILES {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    manifest()
+}
+
+/// The manifest of the fixture.
+pub(super) fn manifest() -> Manifest {
+    let root_hash = Digest::of(b"root");
+    let file = |(name, role, content): (&str, FileRole, &[u8])| ReleaseFile {
+        name: name.to_owned(),
+        role,
+        size: content.len() as u64,
+        sha256: Digest::of(content),
+    };
+    Manifest {
+        manifest_version: MANIFEST_VERSION,
+        name: "minimal".to_owned(),
+        version: "1.0.0".to_owned(),
+        architecture: "amd64".to_owned(),
+        epoch: 1_700_000_000,
+        recipe: Digest::of(b"recipe"),
+        lock: Digest::of(b"lock"),
+        source: Some(Source {
+            commit: "c0ffee".to_owned(),
+            dirty: false,
+        }),
+        baker: Builder {
+            version: "0.1.0".to_owned(),
+            guest: Digest::of(b"guest"),
+        },
+        root_hash,
+        command_line: format!("console=ttyS0 baker.roothash={root_hash}"),
+        files: FILES.map(file).to_vec(),
+        packages: vec![PackageFact {
+            name: "systemd".to_owned(),
+            version: "257".to_owned(),
+            architecture: "amd64".to_owned(),
+            sha256: Digest::of(b"deb"),
+        }],
+        plans: vec![TestPlan::default()],
+        tests: vec![TestFact {
+            name: "uefi".to_owned(),
+            verdict: Verdict::Passed,
+            disk: Digest::of(&[0xa5; 5000]),
+            milliseconds: 9000,
+            evidence: "evidence/uefi.json".to_owned(),
+        }],
+        waivers: Vec::new(),
+    }
+}
+
+/// Stages and signs the fixture in `folder`.
+pub(super) fn signed(folder: &Path) -> Signed {
+    let manifest = stage(folder);
+    let draft = Draft::new(folder.to_owned(), manifest);
+    draft.sign(&key(), &Silent, &Interrupt::new()).unwrap()
+}
+
+/// A signed release under its right name, in a folder that goes when dropped.
+pub(super) fn release() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("minimal-1.0.0");
+    std::fs::create_dir(&path).unwrap();
+    drop(signed(&path));
+    (folder, path)
+}
+
+/// Verifies with the trust of the fixture.
+pub(super) fn verified(folder: &Path) -> Report {
+    verify(folder, &trust(), &Silent, &Interrupt::new()).unwrap()
+}
+
+/// Problems as people see them.
+pub(super) fn problems(report: &Report) -> Vec<String> {
+    report.problems.iter().map(ToString::to_string).collect()
+}
+
+/// Runs a foreign judge; none, loudly, when it is not installed. Then BAKER_STRICT=1 fails.
+pub(super) fn judge(folder: &Path, program: &str, arguments: &[&str]) -> Option<Output> {
+    match Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+    {
+        Ok(output) => Some(output),
+        Err(error) => {
+            skip(&format!("{program} cannot be run: {error}"));
+            None
+        }
+    }
+}
+
+/// Says that a test is left out; with BAKER_STRICT=1 that is a failure.
+pub(super) fn skip(why: &str) {
+    assert!(
+        std::env::var_os("BAKER_STRICT").is_none_or(|value| value != "1"),
+        "{why}"
+    );
+    eprintln!("SKIPPED: {why}");
+}

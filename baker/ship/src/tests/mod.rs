@@ -1,0 +1,7 @@
+//! Whole flows: what one part writes, another part and foreign tools must take.
+
+mod fixture;
+mod keys;
+mod publishing;
+mod signing;
+mod tampering;
