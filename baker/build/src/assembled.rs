@@ -49,8 +49,14 @@ pub enum Script {
 
 impl Script {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Preinst, Self::Postinst, Self::Prerm, Self::Postrm, Self::Config, Self::Triggers];
+    pub const ALL: [Self; 6] = [
+        Self::Preinst,
+        Self::Postinst,
+        Self::Prerm,
+        Self::Postrm,
+        Self::Config,
+        Self::Triggers,
+    ];
 
     /// Name of the member in `control.tar`.
     #[must_use]

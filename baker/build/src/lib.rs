@@ -7,6 +7,7 @@ pub mod assemble;
 pub mod assembled;
 pub mod dpkg_database;
 pub mod links;
+pub mod overlay;
 pub mod spool;
 
 pub use assembled::{Assembled, Package, Script};

@@ -83,6 +83,21 @@ impl Spool {
         Ok(Content::Extern { digest, size })
     }
 
+    /// The whole of `content`, in memory: for text files, not for what may be large.
+    ///
+    /// # Errors
+    /// The content is not in this spool or cannot be read.
+    pub fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
+        match content {
+            Content::Inline(bytes) => Ok(bytes.to_vec()),
+            Content::Extern { digest, size } => {
+                let mut bytes = vec![0; usize::try_from(*size).map_err(io::Error::other)?];
+                self.read_exact_at(digest, 0, &mut bytes)?;
+                Ok(bytes)
+            }
+        }
+    }
+
     fn reserve(&self, size: u64) -> u64 {
         let mut state = self.state();
         let start = state.end;
