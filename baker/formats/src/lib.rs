@@ -4,8 +4,15 @@
 //! clock, chance or environment, so equal input gives equal output.
 
 pub mod ar;
+pub mod cpio;
 pub mod deb;
+pub mod erofs;
+pub mod fat;
+pub mod gpt;
+pub mod io;
+pub mod pe;
 pub mod tar;
+pub mod verity;
 
 #[cfg(test)]
 mod judge;

@@ -1,0 +1,7 @@
+//! Small adapters of byte streams.
+
+mod paged;
+mod sparse;
+
+pub(crate) use paged::Paged;
+pub use sparse::{SPARSE_BLOCK, copy_sparse};
