@@ -1,1 +1,47 @@
-//! (skeleton)
+//! The machine room: from a machine as data to a running QEMU, and from a running guest to a
+//! verdict.
+//!
+//! ```text
+//! Machine --argv--> QEMU child --console, probe port, QMP--> Judge --> Verdict, Evidence
+//! ```
+//!
+//! [`smoke`] is the stage: it boots the exact bytes of a disk and judges them. [`run`] boots them
+//! for a person. [`Machine::argv`] and [`Judge`] are pure; `session` owns the child and all that
+//! waits. What never happens here: a write to the disk under test, a QEMU that outlives baker, a
+//! pass without the guest's own word, a read of the process environment outside
+//! [`Environment::of_process`].
+
+pub mod accelerator;
+mod arguments;
+mod child;
+pub mod environment;
+pub mod evidence;
+mod http;
+pub mod judge;
+mod lines;
+pub mod machine;
+pub mod ovmf;
+pub mod patience;
+mod probe_guest;
+pub mod qemu;
+mod qmp;
+mod run;
+mod session;
+pub mod smoke;
+#[cfg(test)]
+mod smoke_tests;
+#[cfg(test)]
+mod testing;
+
+pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
+pub use arguments::shell_line;
+pub use environment::Environment;
+pub use evidence::{Evidence, Mark, Retry, Shutdown};
+pub use judge::{Expectation, Judge, Observation, Phase};
+pub use machine::{Attachment, Boot, Bus, DirectBoot, Forward, Machine, Network, OnReset, Sockets};
+pub use ovmf::{Ovmf, OvmfError};
+pub use patience::Patience;
+pub use qemu::{Qemu, QemuError, Version};
+pub use qmp::{MachineEvent, ShutdownCause};
+pub use run::{RunError, run};
+pub use smoke::{SmokeError, SmokeRequest, smoke};

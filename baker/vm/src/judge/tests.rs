@@ -1,0 +1,410 @@
+//! Runs told as tables: what was seen when, and the verdict that must follow.
+
+use baker_contract::Report;
+use baker_model::{Digest, Failure, Verdict};
+
+use super::*;
+
+const UNIT: &str = "nginx.service";
+
+fn root() -> Digest {
+    Digest::of(b"root")
+}
+
+fn judge(units: &[&str], http: usize) -> Judge {
+    let expectation = Expectation {
+        root_hash: root(),
+        units: units.iter().map(|unit| (*unit).to_owned()).collect(),
+        http,
+    };
+    let patience = Patience {
+        total: Duration::from_secs(100),
+        silence: Duration::from_secs(20),
+        first_sign: Duration::from_secs(40),
+        http: Duration::ZERO,
+        power_off: Duration::ZERO,
+    };
+    Judge::new(expectation, patience)
+}
+
+fn hello() -> Observation<'static> {
+    let root_hash = root().to_string();
+    Observation::Report(Report::Hello {
+        root_hash,
+        kernel: "6.12".into(),
+        uptime_ms: 5,
+    })
+}
+
+fn done_with(state: &str, root_hash: String) -> Observation<'static> {
+    let state = state.to_owned();
+    Observation::Report(Report::Done {
+        state,
+        root_hash,
+        uptime_ms: 9,
+        memory_kib: 1,
+    })
+}
+
+fn done() -> Observation<'static> {
+    done_with("running", root().to_string())
+}
+
+fn unit_check(holds: bool) -> Observation<'static> {
+    let what = format!("unit-active {UNIT}");
+    Observation::Report(Report::Check {
+        what,
+        holds,
+        found: "inactive (dead)".into(),
+    })
+}
+
+fn unit_failed(unit: &str) -> Observation<'static> {
+    Observation::Report(Report::UnitFailed {
+        unit: unit.into(),
+        result: "exit-code".into(),
+    })
+}
+
+fn waiting() -> Observation<'static> {
+    Observation::Report(Report::Waiting {
+        state: "starting".into(),
+        jobs: 2,
+        uptime_ms: 1,
+    })
+}
+
+fn line(text: &'static str) -> Observation<'static> {
+    Observation::Console(text)
+}
+
+fn shutdown(cause: ShutdownCause) -> Observation<'static> {
+    Observation::Machine(MachineEvent::Shutdown(cause))
+}
+
+/// Plays `seen` at the given milliseconds, then lets time pass; gives the verdict and its time.
+fn play(mut judge: Judge, seen: Vec<(u64, Observation<'_>)>) -> (u64, Verdict) {
+    let mut seen = seen.into_iter().peekable();
+    for at in (0..200_000).step_by(50) {
+        while let Some((_, observation)) = seen.next_if(|(when, _)| *when <= at) {
+            if let Some(verdict) = judge.observe(Duration::from_millis(at), observation) {
+                return (at, verdict);
+            }
+        }
+        if let Some(verdict) = judge.observe(Duration::from_millis(at), Observation::Tick) {
+            return (at, verdict);
+        }
+    }
+    panic!("no verdict");
+}
+
+/// The row must fail in this way, within a second of its last event, with this in its detail.
+fn check(name: &str, judge: Judge, seen: Vec<(u64, Observation<'_>)>, expected: (Failure, &str)) {
+    let last = seen.last().map_or(0, |(at, _)| *at);
+    let (at, verdict) = play(judge, seen);
+    let Verdict::Failed { failure, detail } = verdict else {
+        panic!("{name} passed")
+    };
+    assert_eq!(failure, expected.0, "{name}: {detail}");
+    assert!(detail.contains(expected.1), "{name}: {detail}");
+    assert!(at <= last + 1000, "{name}: reported {} ms late", at - last);
+}
+
+#[test]
+fn a_pass_needs_every_sign() {
+    let good = || {
+        vec![
+            (100, line("Linux version 6.12")),
+            (900, hello()),
+            (5000, waiting()),
+        ]
+    };
+    let (at, verdict) = play(judge(&[], 0), [good(), vec![(6000, done())]].concat());
+    assert_eq!((at, verdict), (6000, Verdict::Passed));
+
+    let with_unit = [good(), vec![(6000, unit_check(true)), (6100, done())]].concat();
+    assert_eq!(play(judge(&[UNIT], 0), with_unit).1, Verdict::Passed);
+
+    let http = |index| (6500, Observation::Http(index, Ok(())));
+    let with_http = [good(), vec![(6000, done()), http(1), http(0)]].concat();
+    assert_eq!(play(judge(&[], 2), with_http), (6500, Verdict::Passed));
+}
+
+#[test]
+fn a_pass_is_refused_when_one_sign_is_wrong() {
+    let other = || Digest::of(b"other").to_string();
+    let wrong_hello = Observation::Report(Report::Hello {
+        root_hash: other(),
+        kernel: String::new(),
+        uptime_ms: 1,
+    });
+    let rows = [
+        (
+            "no hello",
+            vec![(100, done())],
+            (Failure::AssertionFailed, "before hello"),
+        ),
+        (
+            "other root at the start",
+            vec![(100, wrong_hello)],
+            (Failure::AssertionFailed, "expected"),
+        ),
+        (
+            "other root at the end",
+            vec![(100, hello()), (200, done_with("running", other()))],
+            (Failure::AssertionFailed, "expected"),
+        ),
+        (
+            "no verity",
+            vec![(100, hello()), (200, done_with("running", String::new()))],
+            (Failure::AssertionFailed, "no verity device"),
+        ),
+        (
+            "degraded",
+            vec![
+                (100, hello()),
+                (200, done_with("degraded", root().to_string())),
+            ],
+            (Failure::UnitFailed, "degraded"),
+        ),
+        (
+            "oops on the way",
+            vec![
+                (50, line("[ 1.0] Oops: 0000 [#1] SMP")),
+                (100, hello()),
+                (200, done()),
+            ],
+            (Failure::KernelOops, "Oops"),
+        ),
+        (
+            "a failed unit",
+            vec![
+                (100, hello()),
+                (150, unit_failed("a.service")),
+                (200, done()),
+            ],
+            (Failure::UnitFailed, "a.service failed (exit-code)"),
+        ),
+    ];
+    for (name, seen, expected) in rows {
+        check(name, judge(&[], 0), seen, expected);
+    }
+    let silent = vec![(100, hello()), (200, done())];
+    check(
+        "unit not answered for",
+        judge(&[UNIT], 0),
+        silent,
+        (Failure::UnitFailed, UNIT),
+    );
+    let inactive = vec![(100, hello()), (150, unit_check(false)), (200, done())];
+    check(
+        "unit inactive",
+        judge(&[UNIT], 0),
+        inactive,
+        (Failure::UnitFailed, "inactive (dead)"),
+    );
+    let http = Observation::Http(0, Err("GET /: status 500".into()));
+    let answered = vec![(100, hello()), (200, done()), (300, http)];
+    check(
+        "http",
+        judge(&[], 1),
+        answered,
+        (Failure::AssertionFailed, "status 500"),
+    );
+    let unknown = Observation::Report(Report::Check {
+        what: "future".into(),
+        holds: false,
+        found: "the probe does not know this order".into(),
+    });
+    let seen = vec![(100, hello()), (150, unknown)];
+    check(
+        "unknown order",
+        judge(&[], 0),
+        seen,
+        (Failure::AssertionFailed, "future"),
+    );
+}
+
+#[test]
+fn the_sign_nearest_to_the_cause_names_the_failure() {
+    let corrupt = "[ 2.0] device-mapper: verity: 254:0: metadata block 1 is corrupted";
+    let panic = "[ 3.0] Kernel panic - not syncing: Attempted to kill init!";
+    let gone = || Observation::Exited("QEMU ended by itself (exit status: 0)".into());
+    let reset = || shutdown(ShutdownCause::GuestReset);
+    let rows = [
+        (
+            "corrupt block, failed mount, reset",
+            vec![
+                (100, line(corrupt)),
+                (200, line("baker1 init-failed code=mount detail=EIO")),
+                (300, reset()),
+                (310, gone()),
+            ],
+            (Failure::VerityCorruption, "metadata block 1"),
+        ),
+        (
+            "init gives up, kernel panics",
+            vec![
+                (100, line("baker1 init-failed code=no-root detail=x")),
+                (150, line(panic)),
+            ],
+            (Failure::InitFailed, "no-root: x"),
+        ),
+        (
+            "panic device before the text",
+            vec![
+                (100, Observation::Machine(MachineEvent::Panicked)),
+                (200, line(panic)),
+            ],
+            (Failure::KernelPanic, "panic device"),
+        ),
+        (
+            "oops, then panic, then reset",
+            vec![
+                (
+                    100,
+                    line("[ 1.0] BUG: kernel NULL pointer dereference, address: 0"),
+                ),
+                (200, line(panic)),
+                (300, reset()),
+            ],
+            (Failure::KernelPanic, "Attempted to kill init"),
+        ),
+        (
+            "only a reset",
+            vec![(100, reset()), (110, gone())],
+            (Failure::GuestReset, "restarted"),
+        ),
+        (
+            "power-off by itself",
+            vec![(100, shutdown(ShutdownCause::Guest)), (110, gone())],
+            (Failure::GuestSilent, "powered off"),
+        ),
+        (
+            "QEMU gone",
+            vec![(100, gone())],
+            (Failure::QemuDied, "exit status: 0"),
+        ),
+        (
+            "QEMU gone, its line first",
+            vec![
+                (100, Observation::Lost("line closed".into())),
+                (110, gone()),
+            ],
+            (Failure::QemuDied, "exit status: 0"),
+        ),
+        (
+            "QEMU paused",
+            vec![(
+                100,
+                Observation::Lost("QEMU stopped the guest (internal-error)".into()),
+            )],
+            (Failure::QemuDied, "internal-error"),
+        ),
+        (
+            "refused by Secure Boot",
+            vec![
+                (
+                    100,
+                    line("BdsDxe: failed to load Boot0001 \"x\": Access Denied"),
+                ),
+                (200, line("BdsDxe: No bootable option or device was found.")),
+            ],
+            (Failure::FirmwareRefused, "Access Denied"),
+        ),
+        (
+            "loader lost its kernel",
+            vec![
+                (100, line("Error loading \\EFI\\Linux\\a.efi: Not found")),
+                (200, line("BdsDxe: No bootable option or device was found.")),
+            ],
+            (Failure::LoaderFailed, "Not found"),
+        ),
+        (
+            "emergency mode names the unit",
+            vec![
+                (100, line("[FAILED] Failed to mount srv.mount - /srv.")),
+                (900, line("You are in emergency mode.")),
+            ],
+            (Failure::UnitFailed, "srv.mount"),
+        ),
+    ];
+    for (name, seen, expected) in rows {
+        check(name, judge(&[], 0), seen, expected);
+    }
+}
+
+#[test]
+fn silence_and_endless_work_are_told_apart() {
+    let (at, verdict) = play(judge(&[], 0), vec![]);
+    assert_eq!(at, 40_000, "{verdict}");
+    assert!(
+        verdict
+            .to_string()
+            .starts_with("guest-silent: no sign of life for 40 s in firmware")
+    );
+
+    let hang = vec![
+        (100, line("[ 0.0] Linux version 6.12")),
+        (1000, line("[ 1.0] last words")),
+    ];
+    let (at, verdict) = play(judge(&[], 0), hang);
+    assert_eq!(at, 21_000, "{verdict}");
+    assert!(
+        verdict
+            .to_string()
+            .contains("in kernel; last console line: [ 1.0] last words")
+    );
+
+    let busy = (1..150).map(|second| (second * 1000, waiting())).collect();
+    let (at, verdict) = play(judge(&[], 0), busy);
+    assert_eq!(at, 100_000, "{verdict}");
+    assert!(
+        verdict
+            .to_string()
+            .starts_with("timed-out: no verdict after 100 s"),
+        "{verdict}"
+    );
+    assert!(
+        verdict
+            .to_string()
+            .contains("systemd says starting, 2 jobs"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn lines_without_the_nonce_are_counted_and_worth_nothing() {
+    let forged = (1..150)
+        .map(|second| (second * 1000, Observation::Stranger))
+        .collect();
+    let (at, verdict) = play(judge(&[], 0), forged);
+    assert_eq!(at, 40_000, "{verdict}");
+    assert!(
+        verdict
+            .to_string()
+            .contains("40 lines without this run's nonce"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn known_faults_of_the_host_are_marked() {
+    let mut judge = judge(&[], 0);
+    let seen = [
+        "[ 1.0] Oops: 0000 [#1] SMP",
+        "[ 1.0] RSP: 0018:ffffc90000013e58 EFLAGS: ffff888003c01246",
+        "[ 1.1] Kernel panic - not syncing: Fatal exception",
+    ];
+    for text in seen {
+        assert_eq!(
+            judge.observe(Duration::from_secs(1), Observation::Console(text)),
+            None
+        );
+    }
+    assert!(judge.flake().is_some());
+    let verdict = judge
+        .observe(Duration::from_secs(2), Observation::Tick)
+        .unwrap();
+    assert!(verdict.to_string().starts_with("kernel-panic"), "{verdict}");
+}

@@ -1,0 +1,125 @@
+//! Command lines as they stand; every change of them must be seen here.
+
+use std::path::Path;
+
+use super::*;
+use crate::arguments::shell_line;
+
+fn machine(boot: Boot) -> Machine {
+    Machine {
+        boot,
+        accelerator: Accelerator::Tcg,
+        cpu: "max,-la57".into(),
+        cpus: 2,
+        memory_mib: 512,
+        disk: "/r/disk,1.raw".into(),
+        bus: Bus::Virtio,
+        network: Network::Isolated,
+        forwards: Vec::new(),
+        on_reset: OnReset::Exit,
+    }
+}
+
+fn direct(append: &str) -> Boot {
+    Boot::Direct(DirectBoot {
+        kernel: "/r/vmlinuz".into(),
+        initrd: "/r/initrd".into(),
+        append: append.into(),
+    })
+}
+
+fn uefi() -> Boot {
+    Boot::Uefi(Ovmf {
+        code: "/f/CODE.fd".into(),
+        vars: "/f/VARS.fd".into(),
+    })
+}
+
+fn line(machine: &Machine, attachment: Attachment<'_>) -> String {
+    shell_line(Path::new("qemu"), &machine.argv(attachment))
+}
+
+#[test]
+fn a_direct_boot_for_a_person() {
+    let found = line(
+        &machine(direct("console=ttyS0 panic=-1")),
+        Attachment::Terminal,
+    );
+    let expected = "qemu -no-user-config -nodefaults -name baker -display none -machine q35 \
+        -accel tcg,thread=multi -cpu max,-la57 -smp 2 -m 512 -kernel /r/vmlinuz -initrd /r/initrd \
+        -append 'console=ttyS0 panic=-1 no_timer_check' \
+        -drive if=none,id=disk,format=raw,snapshot=on,file=/r/disk,,1.raw \
+        -device virtio-blk-pci,drive=disk,bootindex=1 -netdev user,id=net,restrict=on \
+        -device virtio-net-pci,netdev=net,romfile= -device pvpanic-pci -action panic=none \
+        -no-reboot -chardev stdio,id=console,mux=on,signal=off -serial chardev:console \
+        -mon chardev=console,mode=readline";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_uefi_boot_under_observation() {
+    let sockets = Sockets {
+        qmp: "/s/qmp".into(),
+        serial: "/s/serial".into(),
+        probe: "/s/probe".into(),
+        serial_log: "/e/serial.log".into(),
+    };
+    let mut machine = machine(uefi());
+    machine.forwards = vec![Forward { host: 0, guest: 80 }];
+    let expected = "qemu -no-user-config -nodefaults -name baker -display none -machine q35 \
+        -accel tcg,thread=multi -cpu max,-la57 -smp 2 -m 512 \
+        -drive if=pflash,unit=0,format=raw,readonly=on,file=/f/CODE.fd \
+        -drive if=pflash,unit=1,format=raw,snapshot=on,file=/f/VARS.fd \
+        -smbios type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check \
+        -boot strict=on -drive if=none,id=disk,format=raw,snapshot=on,file=/r/disk,,1.raw \
+        -device virtio-blk-pci,drive=disk,bootindex=1 \
+        -netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:80 \
+        -device virtio-net-pci,netdev=net,romfile= -device pvpanic-pci -action panic=none \
+        -no-reboot -chardev socket,id=qmp,server=off,path=/s/qmp -mon chardev=qmp,mode=control \
+        -chardev socket,id=console,server=off,path=/s/serial,logfile=/e/serial.log \
+        -serial chardev:console -chardev socket,id=probe,server=off,path=/s/probe \
+        -device virtio-serial-pci -device virtserialport,chardev=probe,name=baker.probe.1 -S";
+    assert_eq!(line(&machine, Attachment::Observed(&sockets)), expected);
+}
+
+#[test]
+fn the_timer_check_is_left_out_once_and_only_when_emulated() {
+    let twice = line(
+        &machine(direct("no_timer_check quiet")),
+        Attachment::Terminal,
+    );
+    assert_eq!(twice.matches("no_timer_check").count(), 1);
+    let mut real = machine(direct("quiet"));
+    real.accelerator = Accelerator::Kvm;
+    assert!(line(&real, Attachment::Terminal).contains("-accel kvm"));
+    assert!(!line(&real, Attachment::Terminal).contains("no_timer_check"));
+    real.boot = uefi();
+    assert!(!line(&real, Attachment::Terminal).contains("-smbios"));
+}
+
+#[test]
+fn each_bus_names_its_device_and_the_person_may_restart() {
+    let rows = [
+        (
+            Bus::Nvme,
+            "-device nvme,drive=disk,serial=baker,bootindex=1",
+        ),
+        (Bus::Sata, "-device ide-hd,bus=ide.0,drive=disk,bootindex=1"),
+        (
+            Bus::Scsi,
+            "-device virtio-scsi-pci,id=scsi -device scsi-hd,bus=scsi.0,drive=disk,boot",
+        ),
+    ];
+    for (bus, expected) in rows {
+        let mut machine = machine(Boot::Bios);
+        machine.bus = bus;
+        machine.on_reset = OnReset::Restart;
+        machine.network = Network::Open;
+        let found = line(&machine, Attachment::Terminal);
+        assert!(found.contains(expected), "{found}");
+        assert!(
+            !found.contains("-no-reboot") && !found.contains("restrict"),
+            "{found}"
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! Which QEMU there is, and how it must be asked to be dependable.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::accelerator::Accelerator;
+use crate::environment::{Environment, is_file};
+
+/// Name of the program looked for.
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// A QEMU that said its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qemu {
+    /// Path of the program.
+    pub program: PathBuf,
+    /// The version it printed.
+    pub version: Version,
+}
+
+/// A version of QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Micro number.
+    pub micro: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
+    }
+}
+
+/// There is no QEMU that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum QemuError {
+    /// None found.
+    #[error(
+        "no {PROGRAM} in the search path; install it (Debian, Ubuntu: `apt-get install \
+         qemu-system-x86`; Fedora: `dnf install qemu-system-x86-core`; Arch: `pacman -S \
+         qemu-system-x86`; openSUSE: `zypper install qemu-x86`) or set BAKER_QEMU"
+    )]
+    Missing,
+    /// `BAKER_QEMU` does not name a file.
+    #[error("BAKER_QEMU names {}, which is not a file", path.display())]
+    NotAFile {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// It could not be started.
+    #[error("cannot run {} --version", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It printed something else than a version.
+    #[error("{} --version printed `{found}`, expected `QEMU emulator version ...`", program.display())]
+    Version {
+        /// The program.
+        program: PathBuf,
+        /// The first line it printed.
+        found: String,
+    },
+}
+
+impl Qemu {
+    /// Finds QEMU (`BAKER_QEMU`, else the search path) and asks its version.
+    ///
+    /// # Errors
+    /// There is none, it cannot be started, or it is something else.
+    pub fn discover(environment: &Environment) -> Result<Self, QemuError> {
+        let program = match &environment.qemu {
+            Some(path) if is_file(path) => path.clone(),
+            Some(path) => return Err(QemuError::NotAFile { path: path.clone() }),
+            None => environment
+                .find_program(PROGRAM)
+                .ok_or(QemuError::Missing)?,
+        };
+        let answer = Command::new(&program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output();
+        let answer = match answer {
+            Ok(answer) => String::from_utf8_lossy(&answer.stdout).into_owned(),
+            Err(source) => return Err(QemuError::Start { program, source }),
+        };
+        match parse_version(&answer) {
+            Some(version) => Ok(Self { program, version }),
+            None => {
+                let found = answer.lines().next().unwrap_or_default().to_owned();
+                Err(QemuError::Version { program, found })
+            }
+        }
+    }
+
+    /// The CPU model to ask for.
+    ///
+    /// TCG before QEMU 8 leaves garbage in the upper half of EFLAGS after `cmpxchg16b`: of boots
+    /// with the instruction about one in three died, of 288 without it none did (the kernel then
+    /// takes its slower lock path). Five-level paging is left out because no guest here needs it and it costs
+    /// page walks; `-svm` alone would be wrong, it lowers the extended CPUID level.
+    #[must_use]
+    pub fn cpu_model(&self, accelerator: Accelerator) -> &'static str {
+        match accelerator {
+            Accelerator::Kvm => "host",
+            Accelerator::Tcg if self.version.major < 8 => "max,-cx16,-la57",
+            Accelerator::Tcg => "max,-la57",
+        }
+    }
+}
+
+/// Reads `QEMU emulator version 7.2.22 (Debian ...)`.
+fn parse_version(text: &str) -> Option<Version> {
+    let numbers = text.split_once("QEMU emulator version ")?.1;
+    let end = numbers
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(numbers.len());
+    let mut parts = numbers[..end].split('.').map(str::parse);
+    let mut next = || parts.next()?.ok();
+    Some(Version {
+        major: next()?,
+        minor: next()?,
+        micro: next().unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_distributions_parse() {
+        let rows = [
+            (
+                "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nC",
+                Some((7, 2, 22)),
+            ),
+            (
+                "QEMU emulator version 10.0.2 (qemu-10.0.2-1.fc43)",
+                Some((10, 0, 2)),
+            ),
+            ("QEMU emulator version 9.1", Some((9, 1, 0))),
+            ("QEMU emulator version x", None),
+            ("qemu: command not found", None),
+        ];
+        for (text, expected) in rows {
+            let found = parse_version(text).map(|v| (v.major, v.minor, v.micro));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_old_tcg_hides_cx16() {
+        let qemu = |major| Qemu {
+            program: PathBuf::new(),
+            version: Version {
+                major,
+                minor: 0,
+                micro: 0,
+            },
+        };
+        assert_eq!(qemu(7).cpu_model(Accelerator::Tcg), "max,-cx16,-la57");
+        assert_eq!(qemu(10).cpu_model(Accelerator::Tcg), "max,-la57");
+        assert_eq!(qemu(7).cpu_model(Accelerator::Kvm), "host");
+    }
+
+    #[test]
+    fn a_missing_or_false_qemu_is_named() {
+        let mut environment = Environment {
+            path: "/nonexistent".into(),
+            qemu: None,
+            ..Environment::of_process()
+        };
+        assert!(matches!(
+            Qemu::discover(&environment),
+            Err(QemuError::Missing)
+        ));
+        environment.qemu = Some("/nonexistent/qemu".into());
+        assert!(matches!(
+            Qemu::discover(&environment),
+            Err(QemuError::NotAFile { .. })
+        ));
+        environment.qemu = Some("/bin/true".into());
+        assert!(matches!(
+            Qemu::discover(&environment),
+            Err(QemuError::Version { .. })
+        ));
+    }
+}
