@@ -1,1 +1,27 @@
-//! (skeleton)
+//! The only way in from the network: Debian archives, and the store of inputs.
+//!
+//! Two stages have their doors here. [`lock`] turns a recipe into a lock: it verifies the
+//! archives' signatures, reads their indexes and resolves the packages. [`fetch`] brings what a
+//! lock names into the [`Store`]. All else of baker reads that store and never the network.
+//!
+//! Never here: a clock or the environment read behind the caller's back (the time is an argument;
+//! only the HTTP client looks at the usual proxy variables), bytes used before their digest is
+//! checked, text used that lies outside a good signature.
+
+mod archive;
+pub mod debian;
+mod fetch;
+mod lock;
+pub mod resolve;
+pub mod sources;
+pub mod store;
+mod transfer;
+
+pub use archive::ArchiveError;
+pub use debian::release::{Expiry, ReleaseError};
+pub use fetch::{Check, FetchError, FetchOptions, Fetched, check, fetch};
+pub use lock::{LockError, LockRequest, lock, why};
+pub use resolve::{ResolveError, Why};
+pub use sources::{Patience, Sources, SourcesError};
+pub use store::{Presence, Store, StoreError};
+pub use transfer::DownloadError;

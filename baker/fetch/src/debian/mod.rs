@@ -1,0 +1,9 @@
+//! Debian's formats and rules, as pure functions of bytes.
+
+pub mod date;
+pub mod deb822;
+pub mod index;
+pub mod relation;
+pub mod release;
+pub mod signature;
+pub mod version;

@@ -1,0 +1,384 @@
+//! The store of inputs: bytes in files named by their SHA-256.
+//!
+//! ```text
+//! objects/ab/abcd...   finished objects, read-only
+//! partial/abcd...      downloads under way or cut off, resumed by whoever comes next
+//! tmp/                 other writes under way, removed by the next who opens the store
+//! stages/              results of stages by the key of their inputs (kept by the caller)
+//! ```
+//!
+//! An object appears under its name only by a rename after its bytes are on the disk, so a reader
+//! never sees half of one, however the writer ended. Files being written are locked (flock); the
+//! lock ends with the process. Several bakers can use one store at once.
+
+mod scratch;
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use baker_model::object::ReadSeek;
+use baker_model::{Digest, Digester, Interrupt, ObjectError, Objects};
+
+pub use scratch::Scratch;
+
+/// Bytes copied or hashed at a time.
+const BUFFER: usize = 256 * 1024;
+
+/// A content-addressed folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder of the store cannot be used.
+    #[error("cannot {act} {} in the store", path.display())]
+    File {
+        /// What was being done, such as `create`.
+        act: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file outside the store cannot be read.
+    #[error("cannot read {}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing is stored under this digest.
+    #[error("object {digest} is not in the store; run `baker fetch`")]
+    Missing {
+        /// The digest.
+        digest: Digest,
+    },
+    /// The stored bytes are not those that the digest names.
+    #[error("object {digest} in the store is altered: expected {expected_size} bytes, found \
+             {found_size} bytes with SHA-256 {found}; remove {} and run `baker fetch`", path.display())]
+    Altered {
+        /// The digest expected.
+        digest: Digest,
+        /// The size expected.
+        expected_size: u64,
+        /// The size found.
+        found_size: u64,
+        /// The digest found.
+        found: Digest,
+        /// Where it lies.
+        path: PathBuf,
+    },
+    /// A person asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Whether an object is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// With the right size.
+    Present,
+    /// Not at all.
+    Missing,
+    /// With another size, so it cannot be right.
+    WrongSize {
+        /// The size found.
+        found: u64,
+    },
+}
+
+impl Store {
+    /// Opens the store in `root`, making it when it is not there, and removes what killed
+    /// writers left in `tmp`.
+    ///
+    /// # Errors
+    /// The folders cannot be made.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let store = Self {
+            root: root.to_owned(),
+        };
+        for folder in ["objects", "partial", "tmp", "stages"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(|source| StoreError::File {
+                act: "create",
+                path,
+                source,
+            })?;
+        }
+        scratch::remove_abandoned(&root.join("tmp"));
+        Ok(store)
+    }
+
+    /// The folder of the store.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder for results of stages.
+    #[must_use]
+    pub fn stages(&self) -> PathBuf {
+        self.root.join("stages")
+    }
+
+    /// Where the object lies, or would.
+    #[must_use]
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join("objects").join(&name[..2]).join(name)
+    }
+
+    /// Looks whether an object of this size is there, without reading it.
+    ///
+    /// # Errors
+    /// The folder cannot be looked into.
+    pub fn presence(&self, digest: &Digest, size: u64) -> Result<Presence, StoreError> {
+        let path = self.path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == size => Ok(Presence::Present),
+            Ok(metadata) => Ok(Presence::WrongSize {
+                found: metadata.len(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Presence::Missing),
+            Err(source) => Err(StoreError::File {
+                act: "look at",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// Stores all bytes of `reader`; gives their digest and number.
+    ///
+    /// # Errors
+    /// Reading or writing fails; the store is unchanged then.
+    pub fn put(&self, reader: &mut dyn Read) -> Result<(Digest, u64), StoreError> {
+        let mut scratch = Scratch::temporary(&self.root.join("tmp"))?;
+        let mut digester = Digester::new();
+        let mut buffer = vec![0; BUFFER];
+        let mut size = 0;
+        loop {
+            let length = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    let path = scratch.path().to_owned();
+                    scratch.discard();
+                    return Err(StoreError::File {
+                        act: "fill",
+                        path,
+                        source,
+                    });
+                }
+            };
+            digester.update(&buffer[..length]);
+            scratch.append(&buffer[..length])?;
+            size += length as u64;
+        }
+        let digest = digester.finish();
+        scratch.publish(&self.path(&digest))?;
+        Ok((digest, size))
+    }
+
+    /// Stores these bytes.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn put_bytes(&self, mut bytes: &[u8]) -> Result<Digest, StoreError> {
+        self.put(&mut bytes).map(|(digest, _)| digest)
+    }
+
+    /// Stores a copy of a file outside the store.
+    ///
+    /// # Errors
+    /// The file cannot be read, or writing fails.
+    pub fn put_file(&self, path: &Path) -> Result<(Digest, u64), StoreError> {
+        let open = File::open(path).map_err(|source| StoreError::Input {
+            path: path.to_owned(),
+            source,
+        });
+        self.put(&mut open?)
+    }
+
+    /// Opens an object after reading it once and comparing size and digest.
+    ///
+    /// # Errors
+    /// It is not there, cannot be read, or is not what the digest names.
+    pub fn open_verified(&self, digest: &Digest, size: u64) -> Result<File, StoreError> {
+        let path = self.path(digest);
+        let fail = |act, source| StoreError::File {
+            act,
+            path: path.clone(),
+            source,
+        };
+        let mut file = File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StoreError::Missing { digest: *digest },
+            _ => fail("open", source),
+        })?;
+        let (found, found_size) = hash(&mut file).map_err(|source| fail("read", source))?;
+        if found != *digest || found_size != size {
+            return Err(StoreError::Altered {
+                digest: *digest,
+                expected_size: size,
+                found_size,
+                found,
+                path,
+            });
+        }
+        io::Seek::rewind(&mut file).map_err(|source| fail("rewind", source))?;
+        Ok(file)
+    }
+
+    /// Removes an object; nothing happens when it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| StoreError::File {
+                act: "remove",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// Opens the resumable download of an object, waiting while another process writes it.
+    ///
+    /// # Errors
+    /// The file cannot be made, or a person asked to stop while waiting.
+    pub fn partial(&self, digest: &Digest, interrupt: &Interrupt) -> Result<Scratch, StoreError> {
+        Scratch::shared(
+            self.root.join("partial").join(digest.to_string()),
+            interrupt,
+        )
+    }
+}
+
+impl Objects for Store {
+    fn open(&self, digest: &Digest) -> Result<Box<dyn ReadSeek>, ObjectError> {
+        match File::open(self.path(digest)) {
+            Ok(file) => Ok(Box::new(BufReader::with_capacity(BUFFER, file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ObjectError::Missing { digest: *digest })
+            }
+            Err(source) => Err(ObjectError::Read {
+                digest: *digest,
+                source,
+            }),
+        }
+    }
+}
+
+/// Digest and number of the bytes of a reader.
+pub(crate) fn hash(reader: &mut dyn Read) -> io::Result<(Digest, u64)> {
+    let mut digester = Digester::new();
+    let size = copy(reader, &mut digester)?;
+    Ok((digester.finish(), size))
+}
+
+fn copy(reader: &mut dyn Read, writer: &mut dyn Write) -> io::Result<u64> {
+    let mut buffer = vec![0; BUFFER];
+    let mut size = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(size),
+            Ok(length) => {
+                writer.write_all(&buffer[..length])?;
+                size += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn what_is_put_is_found_by_digest() {
+        let (_folder, store) = store();
+        let bytes = vec![7; 700_000];
+        let digest = store.put_bytes(&bytes).unwrap();
+        assert_eq!(digest, Digest::of(&bytes));
+        assert_eq!(store.presence(&digest, 700_000).unwrap(), Presence::Present);
+        assert_eq!(
+            store.presence(&digest, 1).unwrap(),
+            Presence::WrongSize { found: 700_000 }
+        );
+        let mut read = Vec::new();
+        store.open(&digest).unwrap().read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
+        let other = Digest::of(b"other");
+        assert!(matches!(
+            store.open(&other),
+            Err(ObjectError::Missing { .. })
+        ));
+        assert!(matches!(
+            store.open_verified(&other, 1),
+            Err(StoreError::Missing { .. })
+        ));
+        assert_eq!(fs::read_dir(store.root().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn altered_objects_are_noticed() {
+        let (_folder, store) = store();
+        let digest = store.put_bytes(b"abc").unwrap();
+        fs::remove_file(store.path(&digest)).unwrap();
+        fs::write(store.path(&digest), b"abd").unwrap();
+        let error = store.open_verified(&digest, 3).unwrap_err();
+        assert!(matches!(error, StoreError::Altered { found, .. } if found == Digest::of(b"abd")));
+    }
+
+    #[test]
+    fn a_failing_reader_leaves_nothing() {
+        struct Broken(u8);
+        impl Read for Broken {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 += 1;
+                if self.0 > 2 {
+                    Err(io::Error::other("torn"))
+                } else {
+                    Ok(buffer.len().min(9))
+                }
+            }
+        }
+        let (_folder, store) = store();
+        assert!(store.put(&mut Broken(0)).is_err());
+        assert_eq!(fs::read_dir(store.root().join("tmp")).unwrap().count(), 0);
+        assert_eq!(
+            fs::read_dir(store.root().join("objects")).unwrap().count(),
+            0
+        );
+    }
+
+    #[test]
+    fn opening_removes_abandoned_files_but_no_others() {
+        let (_folder, store) = store();
+        let tmp = store.root().join("tmp");
+        let busy = Scratch::temporary(&tmp).unwrap();
+        fs::write(tmp.join("left"), b"x").unwrap();
+        Store::open(store.root()).unwrap();
+        assert!(busy.path().exists(), "a file that is being written stays");
+        assert!(!tmp.join("left").exists(), "a file that nobody writes goes");
+    }
+}

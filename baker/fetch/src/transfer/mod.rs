@@ -1,0 +1,9 @@
+//! From mirrors into the store.
+
+mod download;
+mod transport;
+
+pub use download::{DownloadError, Downloader, Wanted};
+
+/// Bytes read at a time from a `file:` mirror.
+const BUFFER: u64 = 256 * 1024;
