@@ -172,7 +172,7 @@ mod tests {
             .open(&from)
             .unwrap();
         source.set_len(8 << 20).unwrap();
-        let data: Vec<u8> = (0..300_001_u32).map(|n| (n % 251 + 1) as u8).collect();
+        let data: Vec<u8> = (1..=251_u8).cycle().take(300_001).collect();
         source.write_all_at(&data, 3 << 20).unwrap();
         let interrupt = Interrupt::new();
         let watch = Watch {
@@ -194,7 +194,7 @@ mod tests {
     fn both_ways_of_copying_agree_and_stop_when_asked() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name| folder.path().join(name);
-        let data: Vec<u8> = (0..700_000_u32).map(|n| (n % 253) as u8).collect();
+        let data: Vec<u8> = (0..=252_u8).cycle().take(700_000).collect();
         std::fs::write(path("from"), &data).unwrap();
         let source = File::open(path("from")).unwrap();
         let target = File::create(path("to")).unwrap();
