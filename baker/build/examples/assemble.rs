@@ -2,7 +2,8 @@
 //!
 //! `assemble <list> <objects> <threads> [<folder>]`: `list` has one package per line (name, version, architecture,
 //! path, size, SHA-256, separated by tabs), `objects` holds the files by their SHA-256. Prints the tree, one line
-//! per node; with a folder, the package database is written there too, for `dpkg --root`.
+//! per node; with a folder, the tree is written there with its package database, for `dpkg --root`. Packages
+//! named `linux-image-*` give a kernel and `systemd-boot-efi` the boot programs, of which the sizes are told.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -10,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use baker_build::assemble::{Limits, Request, assemble};
-use baker_build::{Assembled, Spool, dpkg_database};
+use baker_build::{Assembled, Spool, dpkg_database, kernel};
 use baker_model::lock::{GuestLock, LOCK_VERSION, PackageLock, PackageRole};
 use baker_model::object::{ObjectError, Objects, ReadSeek};
+use baker_model::recipe::Architecture;
 use baker_model::tree::{Contents as _, Kind, Node, TreePath};
 use baker_model::{Digest, Interrupt, Lock, Silent};
 
@@ -36,15 +38,30 @@ fn main() -> Result<()> {
     };
     let lock = read_list(&fs::read_to_string(list)?)?;
     let spool = Spool::new(&std::env::temp_dir())?;
+    let (inputs, interrupt) = (Folder(objects.into()), Interrupt::new());
     let mut assembled = assemble(Request {
         lock: &lock,
-        inputs: &Folder(objects.into()),
+        inputs: &inputs,
         spool: &spool,
         threads: threads.parse()?,
         limits: Limits::default(),
         listener: &Silent,
-        interrupt: &Interrupt::new(),
+        interrupt: &interrupt,
     })?;
+    if lock
+        .packages
+        .iter()
+        .any(|package| package.role == PackageRole::Kernel)
+    {
+        let threads = threads.parse()?;
+        let request = kernel::Request {
+            lock: &lock,
+            inputs: &inputs,
+            threads,
+            interrupt: &interrupt,
+        };
+        tell_kernel(request, &spool)?;
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     for (path, node) in assembled.tree.walk() {
         writeln!(out, "{}", line(path, node))?;
@@ -53,6 +70,27 @@ fn main() -> Result<()> {
     if let Some(folder) = rest.first() {
         dpkg_database::record(&mut assembled, &spool, lock.epoch)?;
         extract(&assembled, &spool, Path::new(folder))?;
+    }
+    Ok(())
+}
+
+fn tell_kernel(request: kernel::Request<'_>, spool: &Spool) -> Result<()> {
+    let parts = kernel::kernel(request, spool)?;
+    let config = parts.config.map_or(0, |config| config.len());
+    let (release, image, nodes) = (&parts.release, parts.image.len(), parts.modules.len());
+    eprintln!("kernel {release}: image {image} bytes, config {config}, {nodes} nodes of modules");
+    if request
+        .lock
+        .packages
+        .iter()
+        .any(|package| package.role == PackageRole::Boot)
+    {
+        let parts = kernel::boot_parts(request, Architecture::Amd64)?;
+        eprintln!(
+            "stub {} bytes, loader {} bytes",
+            parts.stub.len(),
+            parts.loader.len()
+        );
     }
     Ok(())
 }
@@ -67,7 +105,11 @@ fn read_list(text: &str) -> Result<Lock> {
             name: name.to_owned(),
             version: version.to_owned(),
             architecture: architecture.to_owned(),
-            role: PackageRole::Root,
+            role: match name {
+                "systemd-boot-efi" => PackageRole::Boot,
+                _ if name.starts_with("linux-image-") => PackageRole::Kernel,
+                _ => PackageRole::Root,
+            },
             archive: "debian".to_owned(),
             path: path.to_owned(),
             size: size.parse()?,

@@ -5,7 +5,9 @@
 
 pub mod assemble;
 pub mod assembled;
+pub mod describe;
 pub mod dpkg_database;
+pub mod kernel;
 pub mod links;
 pub mod overlay;
 pub mod spool;

@@ -78,7 +78,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn of_package(self) -> deb::Limits {
+    /// For one package, with so many threads for its decompressor.
+    pub(crate) fn of_package(self, threads: u32) -> deb::Limits {
         let data = tar::Limits {
             bytes: self.package_bytes,
             entries: self.entries,
@@ -86,6 +87,7 @@ impl Limits {
         };
         deb::Limits {
             data,
+            threads,
             ..deb::Limits::default()
         }
     }

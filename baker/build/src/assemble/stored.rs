@@ -3,11 +3,13 @@
 use std::io::{self, BufReader, Read};
 
 use baker_formats::deb::{Deb, Limits};
+use baker_formats::tar::Header;
 use baker_model::lock::PackageLock;
 use baker_model::object::ReadSeek;
 use baker_model::{Digest, Digester, Objects};
 
-use super::error::{AssembleError, Fingerprint};
+use super::error::{AssembleError, Fingerprint, Refusal};
+use crate::spool::SpoolFull;
 
 /// Bytes read from the store at a time.
 const BUFFER: usize = 128 * 1024;
@@ -70,6 +72,34 @@ pub(crate) fn broken(lock: &PackageLock, source: baker_formats::deb::DebError) -
     AssembleError::Broken {
         package: lock.name.clone(),
         file: lock.path.clone(),
+        source,
+    }
+}
+
+/// The error of an entry that cannot be part of an image.
+pub(crate) fn refused(lock: &PackageLock, header: &Header, refusal: Refusal) -> AssembleError {
+    AssembleError::Refused {
+        package: lock.name.clone(),
+        entry: String::from_utf8_lossy(&header.path).into_owned(),
+        offset: header.offset,
+        refusal,
+    }
+}
+
+/// The error of an entry whose bytes could not be carried over: tells a work folder that cannot
+/// take them from a package that cannot give them.
+pub(crate) fn damaged(lock: &PackageLock, header: &Header, source: io::Error) -> AssembleError {
+    let package = lock.name.clone();
+    if source
+        .get_ref()
+        .is_some_and(|inner| inner.is::<SpoolFull>())
+    {
+        return AssembleError::Spool { package, source };
+    }
+    AssembleError::Content {
+        package,
+        entry: String::from_utf8_lossy(&header.path).into_owned(),
+        offset: header.offset,
         source,
     }
 }

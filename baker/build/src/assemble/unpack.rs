@@ -1,7 +1,6 @@
 //! One package from the store into memory and spool.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use baker_formats::tar;
@@ -13,8 +12,7 @@ use super::control::Paragraph;
 use super::error::{AssembleError, Refusal};
 use super::merge::{Entry, Unpacked, What};
 use super::{Limits, stored};
-use crate::spool::{Spool, SpoolFull};
-use crate::{Package, Script};
+use crate::{Package, Script, Spool};
 
 /// The longest symlink target (`PATH_MAX` less its NUL).
 const TARGET_LIMIT: usize = 4095;
@@ -32,7 +30,7 @@ pub(super) struct Shared<'a> {
 
 /// Decodes one package; large contents go to the spool.
 pub(super) fn unpack(lock: &PackageLock, shared: &Shared<'_>) -> Result<Unpacked, AssembleError> {
-    let limits = shared.limits.of_package();
+    let limits = shared.limits.of_package(1);
     stored::read(lock, shared.inputs, &limits, |deb| {
         let (control, paragraph) = check_control(lock, deb.control())?;
         let (scripts, members) = sort_members(deb.take_control());
@@ -199,32 +197,10 @@ impl Taker<'_> {
         let added = self.shared.spool.add(entry, header.size);
         added
             .map(Kind::file)
-            .map_err(|source| self.failed(header, source))
-    }
-
-    /// Tells a work folder that cannot take the content from a package that cannot give it.
-    fn failed(&self, header: &tar::Header, source: io::Error) -> AssembleError {
-        let package = self.lock.name.clone();
-        if source
-            .get_ref()
-            .is_some_and(|inner| inner.is::<SpoolFull>())
-        {
-            return AssembleError::Spool { package, source };
-        }
-        AssembleError::Content {
-            package,
-            entry: String::from_utf8_lossy(&header.path).into_owned(),
-            offset: header.offset,
-            source,
-        }
+            .map_err(|source| stored::damaged(self.lock, header, source))
     }
 
     fn refuse(&self, header: &tar::Header, refusal: Refusal) -> AssembleError {
-        AssembleError::Refused {
-            package: self.lock.name.clone(),
-            entry: String::from_utf8_lossy(&header.path).into_owned(),
-            offset: header.offset,
-            refusal,
-        }
+        stored::refused(self.lock, header, refusal)
     }
 }

@@ -1,0 +1,402 @@
+//! Kernel, modules, stub and boot loader out of their packages.
+//!
+//! Takes the lock and the store of inputs; gives the kernel image and the boot programs as bytes, and the modules as
+//! a tree of their own, contents in the spool. The packages are checked against the lock while they are read;
+//! nothing of them is configured, and their scripts do not run.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+
+use baker_formats::tar;
+use baker_model::lock::{PackageLock, PackageRole};
+use baker_model::recipe::Architecture;
+use baker_model::tree::{Kind, Metadata, Node, Origin, TreePath};
+use baker_model::{Interrupt, Lock, Objects, Tree};
+
+use crate::Spool;
+use crate::assemble::{AssembleError, Limits, Refusal, stored};
+
+/// A kernel or boot program larger than this is a mistake.
+const IMAGE_LIMIT: u64 = 256 << 20;
+
+/// Where modules lie since `/usr` is merged; packages may still say `lib/modules`.
+const MODULES: &str = "usr/lib/modules";
+
+/// The kernel and what belongs to it.
+#[derive(Debug, Clone)]
+pub struct KernelParts {
+    /// What `uname -r` will say, from the name of the image.
+    pub release: String,
+    /// `boot/vmlinuz-<release>`.
+    pub image: Vec<u8>,
+    /// `usr/lib/modules/<release>` and all below it, contents in the spool.
+    pub modules: Tree,
+    /// `boot/config-<release>`.
+    pub config: Option<Vec<u8>>,
+}
+
+/// The UEFI programs.
+#[derive(Debug, Clone)]
+pub struct BootParts {
+    /// systemd-stub, which becomes a UKI.
+    pub stub: Vec<u8>,
+    /// systemd-boot.
+    pub loader: Vec<u8>,
+}
+
+/// Where inputs come from, and how the work is done.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Which packages have the roles `kernel` and `boot`; its epoch is the newest time of a module.
+    pub lock: &'a Lock,
+    /// Where the package files are.
+    pub inputs: &'a dyn Objects,
+    /// Threads that decompress one package; never changes the result.
+    pub threads: u32,
+    /// Ends the work early.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Reads kernel and modules from the packages of role `kernel`.
+///
+/// # Errors
+/// See [`AssembleError`]; no kernel, or more than one, are errors too.
+pub fn kernel(request: Request<'_>, spool: &Spool) -> Result<KernelParts, AssembleError> {
+    let mut found = Found::new(request.lock.epoch, spool);
+    for package in of_role(request.lock, PackageRole::Kernel) {
+        found.files.clear();
+        read(package, &request, &mut |entry| found.take(package, entry))?;
+    }
+    let lacking = |what: String| AssembleError::Lacking {
+        role: "kernel",
+        what,
+    };
+    let (release, image) = found
+        .image
+        .ok_or_else(|| lacking("a kernel (boot/vmlinuz-*)".to_owned()))?;
+    let home = TreePath::new(format!("{MODULES}/{release}"))
+        .map_err(|error| lacking(error.to_string()))?;
+    let mut modules = found.modules;
+    // A package may bring modules of another kernel; they could never be loaded.
+    modules.retain(|path, _| path.is_below(&home));
+    if modules.get(&home).is_none() {
+        return Err(lacking(format!("modules of the kernel ({home})")));
+    }
+    let config = found.configs.remove(&release);
+    Ok(KernelParts {
+        release,
+        image,
+        modules,
+        config,
+    })
+}
+
+/// Reads stub and boot loader from the packages of role `boot`.
+///
+/// # Errors
+/// See [`AssembleError`]; it is an error when one of the two is nowhere.
+pub fn boot_parts(
+    request: Request<'_>,
+    architecture: Architecture,
+) -> Result<BootParts, AssembleError> {
+    // UEFI's short names of machine types, as in the default file names of removable media.
+    let machine = match architecture {
+        Architecture::Amd64 => "x64",
+        Architecture::Arm64 => "aa64",
+    };
+    let folder = "usr/lib/systemd/boot/efi";
+    let names = [
+        format!("{folder}/linux{machine}.efi.stub"),
+        format!("{folder}/systemd-boot{machine}.efi"),
+    ];
+    let mut programs: HashMap<String, Vec<u8>> = HashMap::new();
+    for package in of_role(request.lock, PackageRole::Boot) {
+        read(package, &request, &mut |entry| {
+            let path = path_of(package, &entry.header)?;
+            if let Some(name) = names.iter().find(|name| name.as_bytes() == path.as_bytes()) {
+                programs.insert(name.clone(), bytes(package, entry)?);
+            }
+            Ok(())
+        })?;
+    }
+    let mut take = |name: &String| {
+        let lacking = || AssembleError::Lacking {
+            role: "boot",
+            what: name.clone(),
+        };
+        programs.remove(name).ok_or_else(lacking)
+    };
+    Ok(BootParts {
+        stub: take(&names[0])?,
+        loader: take(&names[1])?,
+    })
+}
+
+fn of_role(lock: &Lock, role: PackageRole) -> impl Iterator<Item = &PackageLock> {
+    lock.packages
+        .iter()
+        .filter(move |package| package.role == role)
+}
+
+/// Shows every entry of a package to `take`.
+fn read(
+    package: &PackageLock,
+    request: &Request<'_>,
+    take: &mut dyn FnMut(tar::Entry<'_>) -> Result<(), AssembleError>,
+) -> Result<(), AssembleError> {
+    let limits = Limits::default().of_package(request.threads);
+    stored::read(package, request.inputs, &limits, |deb| {
+        while let Some(entry) = deb
+            .next_entry()
+            .map_err(|source| stored::broken(package, source))?
+        {
+            if request.interrupt.is_raised() {
+                return Err(AssembleError::Interrupted);
+            }
+            take(entry)?;
+        }
+        Ok(())
+    })
+}
+
+/// What has been found of the kernel so far.
+struct Found<'a> {
+    epoch: i64,
+    spool: &'a Spool,
+    image: Option<(String, Vec<u8>)>,
+    configs: HashMap<String, Vec<u8>>,
+    modules: Tree,
+    /// Regular files of the package at hand, for the hard links that name them.
+    files: HashMap<TreePath, Kind>,
+}
+
+impl<'a> Found<'a> {
+    fn new(epoch: i64, spool: &'a Spool) -> Self {
+        Self {
+            epoch,
+            spool,
+            image: None,
+            configs: HashMap::new(),
+            modules: Tree::new(epoch),
+            files: HashMap::new(),
+        }
+    }
+
+    fn take(&mut self, package: &PackageLock, entry: tar::Entry<'_>) -> Result<(), AssembleError> {
+        let path = path_of(package, &entry.header)?;
+        let text = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        let is_file = entry.header.kind == tar::Kind::File;
+        if let Some(release) = text.strip_prefix("boot/vmlinuz-").filter(|_| is_file) {
+            if let Some((first, _)) = &self.image {
+                let (first, second) = (first.clone(), release.to_owned());
+                return Err(AssembleError::Ambiguous { first, second });
+            }
+            self.image = Some((release.to_owned(), bytes(package, entry)?));
+        } else if let Some(release) = text.strip_prefix("boot/config-").filter(|_| is_file) {
+            self.configs
+                .insert(release.to_owned(), bytes(package, entry)?);
+        } else if let Some(below) = text
+            .strip_prefix("usr/")
+            .unwrap_or(&text)
+            .strip_prefix("lib/modules/")
+        {
+            let at = TreePath::new(format!("{MODULES}/{below}"));
+            let at = at.map_err(|error| {
+                stored::refused(package, &entry.header, Refusal::Path(error.reason))
+            })?;
+            self.take_module(package, &at, entry)?;
+        }
+        Ok(())
+    }
+
+    fn take_module(
+        &mut self,
+        package: &PackageLock,
+        path: &TreePath,
+        mut entry: tar::Entry<'_>,
+    ) -> Result<(), AssembleError> {
+        let header = entry.header.clone();
+        let refuse = |refusal| stored::refused(package, &header, refusal);
+        let kind = match &header.kind {
+            tar::Kind::Directory => Kind::Directory,
+            tar::Kind::File => {
+                let content = self.spool.add(&mut entry, header.size);
+                Kind::file(content.map_err(|source| stored::damaged(package, &header, source))?)
+            }
+            // Two plain files: nothing in a tree of modules is gained by sharing the inode.
+            tar::Kind::HardLink { target } => {
+                let known = TreePath::new(target)
+                    .ok()
+                    .and_then(|path| self.files.get(&path));
+                let target = String::from_utf8_lossy(target).into_owned();
+                known
+                    .cloned()
+                    .ok_or_else(|| refuse(Refusal::HardLink(target)))?
+            }
+            tar::Kind::Symlink { target } => Kind::Symlink {
+                target: target.clone(),
+            },
+            _ => {
+                return Err(refuse(Refusal::Path(
+                    "is a device or pipe among kernel modules",
+                )));
+            }
+        };
+        if matches!(kind, Kind::File { .. }) {
+            self.files.insert(path_of(package, &header)?, kind.clone());
+        }
+        let metadata = Metadata {
+            mode: header.mode,
+            uid: header.uid,
+            gid: header.gid,
+            mtime: header.mtime.min(self.epoch).max(0),
+            xattrs: header.xattrs.clone(),
+        };
+        let origin = Origin::Package(package.name.as_str().into());
+        let above = |_| refuse(Refusal::NotADirectory(path.clone()));
+        self.modules
+            .ensure_parents(path, self.epoch)
+            .map_err(above)?;
+        let node = Node {
+            metadata,
+            kind,
+            origin,
+        };
+        let before = self.modules.insert(path.clone(), node).map_err(above)?;
+        match before.filter(|before| before.kind != Kind::Directory) {
+            Some(_) => Err(refuse(Refusal::Twice(path.clone()))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn path_of(package: &PackageLock, header: &tar::Header) -> Result<TreePath, AssembleError> {
+    TreePath::new(&header.path)
+        .map_err(|error| stored::refused(package, header, Refusal::Path(error.reason)))
+}
+
+fn bytes(package: &PackageLock, mut entry: tar::Entry<'_>) -> Result<Vec<u8>, AssembleError> {
+    let header = entry.header.clone();
+    if header.size > IMAGE_LIMIT {
+        let refusal = Refusal::TooMuch {
+            what: "it is too large to boot",
+            limit: IMAGE_LIMIT,
+        };
+        return Err(stored::refused(package, &header, refusal));
+    }
+    let mut bytes = Vec::new();
+    let read = entry.read_to_end(&mut bytes);
+    read.map_err(|source| stored::damaged(package, &header, source))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assemble::fixture::{EPOCH, Fixture, Store, store};
+
+    fn package(name: &'static str) -> Fixture {
+        Fixture::new(name).role(PackageRole::Kernel)
+    }
+
+    fn request<'a>(lock: &'a Lock, inputs: &'a Store, interrupt: &'a Interrupt) -> Request<'a> {
+        Request {
+            lock,
+            inputs,
+            threads: 2,
+            interrupt,
+        }
+    }
+
+    fn parts(packages: &[Fixture]) -> Result<KernelParts, AssembleError> {
+        let (lock, store) = store(packages);
+        let folder = tempfile::tempdir().unwrap();
+        kernel(
+            request(&lock, &store, &Interrupt::new()),
+            &Spool::new(folder.path()).unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_kernel_comes_with_its_modules() {
+        let image = package("image")
+            .file("./boot/vmlinuz-6.1", "kernel")
+            .file("./boot/config-6.1", "CONFIG_X=y\n")
+            .file("./boot/System.map-6.1", "no")
+            .file("./lib/modules/6.1/kernel/a.ko-new", "a");
+        let more = package("more")
+            .directory("./usr/lib/modules/6.1/", 0o755)
+            .file("./usr/lib/modules/6.1/kernel/b.ko", [1; 5000])
+            .hard_link(
+                "./usr/lib/modules/6.1/c.ko",
+                "./usr/lib/modules/6.1/kernel/b.ko",
+            )
+            .file("./usr/lib/modules/5.0/other.ko", "o");
+        let root = Fixture::new("root").file("./boot/vmlinuz-7", "not this role");
+        let parts = parts(&[image, more, root]).unwrap();
+        assert_eq!(
+            (parts.release.as_str(), &parts.image[..]),
+            ("6.1", &b"kernel"[..])
+        );
+        assert_eq!(parts.config.as_deref(), Some(&b"CONFIG_X=y\n"[..]));
+        let files: Vec<String> = parts
+            .modules
+            .walk()
+            .filter(|(_, node)| matches!(node.kind, Kind::File { .. }))
+            .map(|(path, node)| format!("{path} {}", node.metadata.mtime))
+            .collect();
+        let home = "/usr/lib/modules/6.1";
+        let expected = [
+            format!("{home}/c.ko 2000"),
+            format!("{home}/kernel/a.ko-new {EPOCH}"),
+            format!("{home}/kernel/b.ko 2000"),
+        ];
+        assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn there_is_one_kernel_with_modules() {
+        let module = |package: Fixture| package.file("./lib/modules/1/a.ko", "");
+        let rows = [
+            (parts(&[]), "no package of role kernel holds a kernel"),
+            (
+                parts(&[package("a").file("./boot/vmlinuz-1", "")]),
+                "holds modules of the kernel",
+            ),
+            (
+                parts(&[module(package("a").file("./boot/vmlinuz-1", "")), {
+                    package("b").file("./boot/vmlinuz-2", "")
+                }]),
+                "more than one kernel is locked: 1 and 2",
+            ),
+            (
+                parts(&[module(module(package("a")))]),
+                "ships /usr/lib/modules/1/a.ko twice",
+            ),
+        ];
+        for (result, words) in rows {
+            let error = result.expect_err(words).to_string();
+            assert!(error.contains(words), "{error} / {words}");
+        }
+    }
+
+    #[test]
+    fn boot_programs_are_found_by_architecture() {
+        let folder = "./usr/lib/systemd/boot/efi";
+        let package = Fixture::new("boot")
+            .role(PackageRole::Boot)
+            .file(&format!("{folder}/linuxx64.efi.stub"), "stub")
+            .file(&format!("{folder}/systemd-bootx64.efi"), "loader")
+            .file(&format!("{folder}/linuxaa64.efi.stub"), "arm stub");
+        let (lock, store) = store(&[package]);
+        let interrupt = Interrupt::new();
+        let parts = boot_parts(request(&lock, &store, &interrupt), Architecture::Amd64).unwrap();
+        assert_eq!(
+            (&parts.stub[..], &parts.loader[..]),
+            (&b"stub"[..], &b"loader"[..])
+        );
+        let error = boot_parts(request(&lock, &store, &interrupt), Architecture::Arm64);
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("efi/systemd-bootaa64.efi"), "{error}");
+    }
+}
