@@ -5,12 +5,19 @@
 
 pub mod assemble;
 pub mod assembled;
+pub mod configure;
 pub mod describe;
+pub mod disk;
 pub mod dpkg_database;
+pub mod image;
+pub mod initrd;
 pub mod kernel;
 pub mod links;
+pub mod modules;
 pub mod overlay;
 pub mod spool;
+pub mod uki;
+pub mod verity;
 
 pub use assembled::{Assembled, Package, Script};
 pub use spool::Spool;

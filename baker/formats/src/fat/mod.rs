@@ -103,7 +103,8 @@ pub struct File<'a> {
     pub data: &'a mut dyn Read,
 }
 
-/// Makes a volume at `volume.offset` of `out`, with the files in the order given.
+/// Makes a volume at `volume.offset` of `out`, with the files in the order given; gives the number of bytes
+/// really written.
 ///
 /// **The range of `out` must read as zeros**, as that of a new file does: zeros are not written.
 ///
@@ -113,7 +114,7 @@ pub fn write(
     out: &mut (impl Read + Write + Seek),
     volume: &Volume<'_>,
     files: &mut [File<'_>],
-) -> Result<(), FatError> {
+) -> Result<u64, FatError> {
     let cluster = check(volume)?;
     check_paths(files)?;
     let mut disk = Paged::new(out, volume.offset, volume.size);

@@ -50,12 +50,17 @@ impl<W: Read + Write + Seek> Paged<W> {
         }
     }
 
-    /// Writes what is not yet written.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    /// Writes what is not yet written; gives the number of bytes that the range really holds.
+    pub(crate) fn finish(mut self) -> io::Result<u64> {
         while let Some((index, page)) = self.pages.pop_first() {
             self.write_back(index, &page)?;
         }
-        self.inner.flush()
+        self.inner.flush()?;
+        Ok(self
+            .written
+            .iter()
+            .map(|&index| self.page_length(index) as u64)
+            .sum())
     }
 
     /// The page at the current position and the range of it that a transfer of `wanted` bytes

@@ -1,0 +1,279 @@
+//! Whole disks, judged by `sgdisk`, `fsck.fat`, mtools and `veritysetup`.
+
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::Command;
+
+use super::*;
+
+/// The command `program`; none with a loud line when it is missing, a failure under `BAKER_STRICT=1`.
+fn judge(program: &str) -> Option<Command> {
+    let folders = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let found = folders
+        .split(':')
+        .map(|folder| Path::new(folder).join(program));
+    if let Some(path) = found.into_iter().find(|path| path.is_file()) {
+        return Some(Command::new(path));
+    }
+    assert!(
+        std::env::var("BAKER_STRICT").as_deref() != Ok("1"),
+        "{program} is not installed"
+    );
+    eprintln!("SKIPPED a check: {program} is not installed");
+    None
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.env("LC_ALL", "C").output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    uki: Vec<u8>,
+    root_hash: [u8; 32],
+}
+
+impl Bench {
+    /// A root image of 3 MiB and 4 KiB, half of it a hole, with its tree.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("root");
+        let file = File::create(&image).unwrap();
+        file.set_len((3 << 20) + 4096).unwrap();
+        file.write_all_at(&[0x42; 1 << 20], 4096).unwrap();
+        let tree = folder.path().join("tree");
+        let request = crate::verity::Request {
+            image: &image,
+            tree: &tree,
+            lock: Digest::of(b"lock"),
+            threads: 2,
+        };
+        let root_hash = crate::verity::verity(&request).unwrap().root_hash;
+        Self {
+            folder,
+            uki: vec![0x55; 5_000_000],
+            root_hash,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn make(&self, name: &str, disk: &Disk) -> Result<RawDisk, DiskError> {
+        super::disk(&Request {
+            path: &self.path(name),
+            name: "minimal",
+            version: "1.0.0",
+            architecture: Architecture::Amd64,
+            lock: Digest::of(b"lock"),
+            epoch: 1_763_769_600,
+            disk,
+            uki: &self.uki,
+            loader: Some(Loader {
+                program: b"MZ loader",
+                menu_seconds: 2,
+            }),
+            root: &self.path("root"),
+            tree: &self.path("tree"),
+            root_hash: self.root_hash,
+        })
+    }
+
+    /// Bytes of the first partition of a role, in a file of its own.
+    fn extract(&self, disk: &str, made: &RawDisk, role: Role) -> PathBuf {
+        let partition = made
+            .layout
+            .partitions
+            .iter()
+            .find(|p| p.role == role)
+            .unwrap();
+        let mut bytes = vec![0; usize::try_from(partition.size).unwrap()];
+        let file = File::open(self.path(disk)).unwrap();
+        file.read_exact_at(&mut bytes, partition.offset).unwrap();
+        let path = self.path("part");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn check_esp(&self, made: &RawDisk, files: &[(&str, &[u8])]) {
+        let esp = self.extract("disk", made, Role::Esp);
+        if let Some(mut fsck) = judge("fsck.fat") {
+            let said = run(fsck.arg("-n").arg(&esp));
+            assert_eq!(said.lines().count(), 2, "{said}");
+        }
+        if let Some(mut list) = judge("mdir") {
+            let said = run(list.args(["-/", "-b", "-i"]).arg(&esp).arg("::"));
+            // Folders end in a slash.
+            let found: Vec<_> = said.lines().filter(|line| !line.ends_with('/')).collect();
+            let expected: Vec<_> = files.iter().map(|(path, _)| format!("::/{path}")).collect();
+            assert_eq!(found, expected);
+            for (path, bytes) in files {
+                let copy = self.path("copy");
+                let mut command = judge("mcopy").unwrap();
+                command
+                    .args(["-n", "-o", "-i"])
+                    .arg(&esp)
+                    .arg(format!("::/{path}"))
+                    .arg(&copy);
+                run(&mut command);
+                assert!(std::fs::read(&copy).unwrap() == *bytes, "{path}");
+            }
+        }
+    }
+
+    fn check_table(&self, made: &RawDisk) {
+        let path = self.path("disk");
+        assert_eq!(
+            gpt::read(&mut File::open(&path).unwrap()).unwrap(),
+            made.layout
+        );
+        if let Some(mut sgdisk) = judge("sgdisk") {
+            let said = run(sgdisk.arg("-v").arg(&path));
+            assert!(said.contains("No problems found"), "{said}");
+            assert!(!said.contains("Caution"), "{said}");
+        }
+        if let Some(mut sfdisk) = judge("sfdisk") {
+            let said = run(sfdisk.arg("--verify").arg(&path));
+            assert!(said.contains("No errors detected"), "{said}");
+        }
+    }
+
+    fn check_root(&self, made: &RawDisk) {
+        let Some(mut verify) = judge("veritysetup") else {
+            return;
+        };
+        let hash: String = self
+            .root_hash
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let tree = self.path("tree-part");
+        std::fs::rename(self.extract("disk", made, Role::RootVerity), &tree).unwrap();
+        let root = self.extract("disk", made, Role::Root);
+        run(verify.arg("verify").arg(root).arg(tree).arg(hash));
+    }
+}
+
+#[test]
+fn one_slot_holds_the_uki_where_any_firmware_looks() {
+    let bench = Bench::new();
+    let made = bench.make("disk", &Disk::default()).unwrap();
+    bench.check_table(&made);
+    bench.check_esp(&made, &[("EFI/BOOT/BOOTX64.EFI", &bench.uki)]);
+    bench.check_root(&made);
+    let rows: Vec<_> = made
+        .layout
+        .partitions
+        .iter()
+        .map(|p| (&*p.name, p.size >> 20))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("esp", 34),
+            ("minimal_1.0.0", 4),
+            ("minimal_1.0.0_verity", 1)
+        ]
+    );
+    let [_, root, tree] = &*made.layout.partitions else {
+        panic!("{made:?}")
+    };
+    assert_eq!([root.uuid, tree.uuid].concat(), bench.root_hash);
+    assert_eq!(root.attributes, 1 << 60);
+    // UKI and the filled half of the image, with a little of tables; the file is as sparse as it can be.
+    assert!(made.data < 6_900_000, "{}", made.data);
+    let blocks = std::fs::metadata(bench.path("disk")).unwrap().blocks() * 512;
+    assert!(blocks < 7_500_000, "{blocks}");
+}
+
+#[test]
+fn two_slots_have_a_loader_and_an_empty_slot() {
+    let bench = Bench::new();
+    let disk = Disk {
+        slots: 2,
+        data_mib: Some(3),
+        ..Disk::default()
+    };
+    let made = bench.make("disk", &disk).unwrap();
+    bench.check_table(&made);
+    let files: [(&str, &[u8]); 3] = [
+        ("EFI/BOOT/BOOTX64.EFI", b"MZ loader"),
+        ("EFI/Linux/minimal_1.0.0+3.efi", &bench.uki),
+        ("loader/loader.conf", b"timeout 2\n"),
+    ];
+    bench.check_esp(&made, &files);
+    bench.check_root(&made);
+    let rows: Vec<_> = made
+        .layout
+        .partitions
+        .iter()
+        .map(|p| (&*p.name, p.size >> 20))
+        .collect();
+    let expected = [
+        ("esp", 34),
+        ("minimal_1.0.0", 5),
+        ("minimal_1.0.0_verity", 1),
+        ("_empty", 5),
+        ("_empty", 1),
+        ("data", 3),
+    ];
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn two_runs_are_equal() {
+    let bench = Bench::new();
+    let disk = Disk {
+        slots: 2,
+        esp_mib: Some(40),
+        slot_mib: Some(7),
+        data_mib: None,
+    };
+    let one = bench.make("one", &disk).unwrap();
+    assert_eq!(one, bench.make("other", &disk).unwrap());
+    let [one, other] = ["one", "other"].map(|name| std::fs::read(bench.path(name)).unwrap());
+    assert!(one == other);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let bench = Bench::new();
+    let made = |disk| bench.make("disk", &disk).unwrap_err().to_string();
+    let slot = made(Disk {
+        slot_mib: Some(3),
+        ..Disk::default()
+    });
+    assert!(slot.contains("3149824 bytes, its slot 3145728"), "{slot}");
+    let slots = made(Disk {
+        slots: 3,
+        ..Disk::default()
+    });
+    assert!(slots.contains("not 3"), "{slots}");
+    let esp = bench.make(
+        "disk",
+        &Disk {
+            slots: 2,
+            esp_mib: Some(8),
+            ..Disk::default()
+        },
+    );
+    assert!(esp.is_ok(), "a FAT16 ESP of 8 MiB takes a UKI of 5 MB");
+    std::fs::write(bench.path("tree"), vec![0; 4096]).unwrap();
+    let tree = made(Disk::default());
+    assert!(tree.contains("hash tree has 4096 bytes"), "{tree}");
+    let bench = Bench {
+        uki: vec![1; 9 << 20],
+        ..Bench::new()
+    };
+    let full = bench.make(
+        "disk",
+        &Disk {
+            esp_mib: Some(8),
+            ..Disk::default()
+        },
+    );
+    assert!(matches!(full, Err(DiskError::Esp(FatError::Full { .. }))));
+}
