@@ -1,0 +1,110 @@
+//! The order in which packages are configured: what a package depends on comes first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Package;
+
+/// Sorts packages so that dependencies come first, as far as cycles allow; among equals the name
+/// decides, so the order is the same for every lock with these packages.
+pub(super) fn configuration_order(packages: &[Package]) -> Vec<&Package> {
+    let mut by_name: BTreeMap<&str, &Package> = BTreeMap::new();
+    let mut providers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for package in packages {
+        by_name.insert(&package.lock.name, package);
+        for provided in field(&package.control, "Provides").split(',') {
+            providers
+                .entry(bare(provided))
+                .or_default()
+                .push(&package.lock.name);
+        }
+    }
+    let mut walk = Walk {
+        by_name,
+        providers,
+        seen: BTreeSet::new(),
+        order: Vec::new(),
+    };
+    let names: Vec<&str> = walk.by_name.keys().copied().collect();
+    for name in names {
+        walk.visit(name);
+    }
+    walk.order
+}
+
+struct Walk<'a> {
+    by_name: BTreeMap<&'a str, &'a Package>,
+    providers: BTreeMap<&'a str, Vec<&'a str>>,
+    seen: BTreeSet<&'a str>,
+    order: Vec<&'a Package>,
+}
+
+impl<'a> Walk<'a> {
+    fn visit(&mut self, name: &'a str) {
+        let Some(package) = self.by_name.get(name).copied() else {
+            return;
+        };
+        if !self.seen.insert(name) {
+            return;
+        }
+        let control: &'a str = &package.control;
+        for key in ["Pre-Depends", "Depends"] {
+            for group in field(control, key).split(',') {
+                for alternative in group.split('|').map(bare) {
+                    let providers = self.providers.get(alternative).cloned().unwrap_or_default();
+                    for real in std::iter::once(alternative).chain(providers) {
+                        self.visit(real);
+                    }
+                }
+            }
+        }
+        self.order.push(package);
+    }
+}
+
+/// The value of a field of a control file, without its continuation lines (dependency fields of
+/// binary packages have none).
+fn field<'a>(control: &'a str, key: &str) -> &'a str {
+    control
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case(key))
+        .map_or("", |(_, value)| value.trim())
+}
+
+/// A name without architecture and version: `a:any (>= 1)` is `a`.
+fn bare(dependency: &str) -> &str {
+    let dependency = dependency.trim();
+    dependency
+        .split([' ', '(', ':', '['])
+        .next()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configure::testing;
+
+    #[test]
+    fn dependencies_come_first_and_cycles_end() {
+        let rows = [
+            ("a", "Depends: z (>= 1), v | gone\n"),
+            ("b", "Pre-Depends: a:any\nProvides: x\n"),
+            ("c", "Provides: v (= 2)\nDepends: a\n"),
+            ("z", "Description: x\n"),
+        ];
+        let packages: Vec<Package> = rows
+            .iter()
+            .map(|(name, control)| {
+                let mut package = testing::package(name, &[]);
+                package.control = (*control).to_owned();
+                package
+            })
+            .collect();
+        let order: Vec<&str> = configuration_order(&packages)
+            .iter()
+            .map(|p| p.lock.name.as_str())
+            .collect();
+        assert_eq!(order, ["z", "c", "a", "b"]);
+    }
+}
