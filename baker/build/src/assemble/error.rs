@@ -35,18 +35,14 @@ pub enum AssembleError {
         source: io::Error,
     },
     /// The stored file is not the one that the lock names.
-    #[error(
-        "package {package} ({file}) is not what the lock names: expected {expected}, found {found}"
-    )]
+    #[error("package {package} ({file}) is not what the lock names: {difference}")]
     Altered {
         /// Package name.
         package: String,
         /// Path of the file in the archive.
         file: String,
-        /// Size and digest in the lock.
-        expected: Fingerprint,
-        /// Size and digest in the store.
-        found: Fingerprint,
+        /// What was expected and what is there.
+        difference: Box<Difference>,
     },
     /// The file is the one locked, but it is no sound package.
     #[error("package {package} ({file}) cannot be unpacked")]
@@ -57,7 +53,7 @@ pub enum AssembleError {
         file: String,
         /// What is wrong, and at which offset.
         #[source]
-        source: deb::DebError,
+        source: Box<deb::DebError>,
     },
     /// The bytes of a file cannot be read from the package.
     #[error("package {package}: the content of `{entry}` at byte {offset} of its data is damaged")]
@@ -181,6 +177,21 @@ pub struct Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes with SHA-256 {}", self.size, self.sha256)
+    }
+}
+
+/// What the lock says of a file, and what the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// Size and digest in the lock.
+    pub expected: Fingerprint,
+    /// Size and digest of the bytes that are there.
+    pub found: Fingerprint,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {}, found {}", self.expected, self.found)
     }
 }
 

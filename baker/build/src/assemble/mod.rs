@@ -28,7 +28,7 @@ use baker_model::lock::{PackageLock, PackageRole};
 use baker_model::tree::Kind;
 use baker_model::{Interrupt, Listener, Lock, Objects, Tree};
 
-pub use self::error::{AssembleError, Conflict, Conflicts, Fingerprint, Refusal};
+pub use self::error::{AssembleError, Conflict, Conflicts, Difference, Fingerprint, Refusal};
 use self::merge::{Merge, Unpacked};
 use self::unpack::{Shared, unpack};
 use crate::{Assembled, Spool};

@@ -8,7 +8,7 @@ use baker_model::lock::PackageLock;
 use baker_model::object::ReadSeek;
 use baker_model::{Digest, Digester, Objects};
 
-use super::error::{AssembleError, Fingerprint, Refusal};
+use super::error::{AssembleError, Difference, Fingerprint, Refusal};
 use crate::spool::SpoolFull;
 
 /// Bytes read from the store at a time.
@@ -56,12 +56,10 @@ pub(crate) fn read<T>(
         source,
     })?;
     if found != expected {
-        let (package, file) = (lock.name.clone(), lock.path.clone());
         return Err(AssembleError::Altered {
-            package,
-            file,
-            expected,
-            found,
+            package: lock.name.clone(),
+            file: lock.path.clone(),
+            difference: Box::new(Difference { expected, found }),
         });
     }
     taken
@@ -72,7 +70,7 @@ pub(crate) fn broken(lock: &PackageLock, source: baker_formats::deb::DebError) -
     AssembleError::Broken {
         package: lock.name.clone(),
         file: lock.path.clone(),
-        source,
+        source: Box::new(source),
     }
 }
 

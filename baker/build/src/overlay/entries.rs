@@ -11,7 +11,7 @@ use baker_model::{Digester, Lock, Tree};
 
 use super::OverlayError;
 use super::accounts::Accounts;
-use crate::assemble::{Fingerprint, landing};
+use crate::assemble::{Difference, Fingerprint, landing};
 use crate::{Spool, links};
 
 /// What [`files`] needs.
@@ -163,8 +163,7 @@ fn local(
     };
     let altered = |found| OverlayError::Altered {
         file: locked.path.clone(),
-        expected,
-        found,
+        difference: Box::new(Difference { expected, found }),
     };
     if found != expected {
         return Err(altered(found));

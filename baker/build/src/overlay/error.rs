@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use baker_model::tree::{TreeError, TreePath, TreePathError};
 
 use super::PatternError;
-use crate::assemble::{Fingerprint, Refusal};
+use crate::assemble::{Difference, Refusal};
 
 /// The recipe's entries cannot be added to the tree.
 #[derive(Debug, thiserror::Error)]
@@ -63,14 +63,12 @@ pub enum OverlayError {
         source: io::Error,
     },
     /// A local file is not what the lock names.
-    #[error("the local file {file} is not what the lock names: expected {expected}, found {found}")]
+    #[error("the local file {file} is not what the lock names: {difference}")]
     Altered {
         /// Path in the recipe's folder.
         file: String,
-        /// Size and digest in the lock.
-        expected: Fingerprint,
-        /// Size and digest of the file.
-        found: Fingerprint,
+        /// What was expected and what is there.
+        difference: Box<Difference>,
     },
     /// A file of the tree cannot be read, or a new one not be kept.
     #[error("cannot read or keep the content of {path}")]
