@@ -26,16 +26,15 @@ pub(crate) const GOOD_STATUS: i32 = ((SUMMAND as i32 * 2) << 1) | 1;
 
 const SUMMAND: u8 = 0x11;
 
-const REAL: usize = 0xff00;
-const PROTECTED: usize = 0xff40;
-const TABLE: usize = 0xffc0;
-const POINTER: usize = TABLE + 3 * 8;
-const RESET: usize = 0xfff0;
+const REAL: u16 = 0xff00;
+const PROTECTED: u16 = 0xff40;
+const TABLE: u16 = 0xffc0;
+const POINTER: u16 = TABLE + 3 * 8;
+const RESET: u16 = 0xfff0;
 
 /// Linear address of an offset in the image.
-const fn linear(offset: usize) -> [u8; 4] {
-    let address = 0xffff_0000_u32 | (offset as u32 & 0xffff);
-    address.to_le_bytes()
+fn linear(offset: u16) -> [u8; 4] {
+    (0xffff_0000 | u32::from(offset)).to_le_bytes()
 }
 
 /// The image.
@@ -45,17 +44,18 @@ pub(crate) fn image() -> Vec<u8> {
     put(&mut image, PROTECTED, &protected_mode());
     put(&mut image, TABLE, &descriptors());
     // jmp near REAL; the displacement counts from the next instruction.
-    let displacement = (REAL as u16).wrapping_sub(RESET as u16 + 3).to_le_bytes();
+    let displacement = REAL.wrapping_sub(RESET + 3).to_le_bytes();
     put(&mut image, RESET, &[&[0xe9][..], &displacement].concat());
     image
 }
 
-fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
+fn put(image: &mut [u8], at: u16, bytes: &[u8]) {
+    let at = usize::from(at);
     image[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
 fn real_mode() -> Vec<u8> {
-    let pointer = (POINTER as u16).to_le_bytes();
+    let pointer = POINTER.to_le_bytes();
     [
         &[0xfa][..],                     // cli
         &[0x2e, 0x66, 0x0f, 0x01, 0x16], // lgdt cs:[...], 32-bit base
@@ -113,10 +113,11 @@ mod tests {
 
     #[test]
     fn no_part_runs_into_the_next() {
-        assert!(REAL + real_mode().len() <= PROTECTED);
-        assert!(PROTECTED + protected_mode().len() <= TABLE);
-        assert_eq!(TABLE + descriptors().len(), POINTER + 6);
-        assert!(POINTER + 6 <= RESET);
+        let end = |start: u16, part: Vec<u8>| usize::from(start) + part.len();
+        assert!(end(REAL, real_mode()) <= usize::from(PROTECTED));
+        assert!(end(PROTECTED, protected_mode()) <= usize::from(TABLE));
+        assert_eq!(end(TABLE, descriptors()), usize::from(POINTER) + 6);
+        assert!(end(TABLE, descriptors()) <= usize::from(RESET));
         assert_eq!(GOOD_STATUS, 69);
     }
 }

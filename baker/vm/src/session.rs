@@ -124,9 +124,12 @@ pub(crate) async fn observe(setting: &Setting<'_>) -> Result<Outcome, SessionErr
         announced: 1,
         http_started: false,
     };
-    let verdict = match session.connect(listeners, event_sender).await? {
-        Some(verdict) => verdict,
-        None => session.watch().await?,
+    let verdict = match session.judge(listeners, event_sender).await {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            session.kill().await?;
+            return Err(error);
+        }
     };
     let duration = session.start.elapsed();
     let (shutdown, warnings) = session.end(&verdict).await?;
@@ -190,6 +193,17 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    async fn judge(
+        &mut self,
+        listeners: Listeners,
+        events: mpsc::UnboundedSender<Option<MachineEvent>>,
+    ) -> Result<Verdict, SessionError> {
+        match self.connect(listeners, events).await? {
+            Some(verdict) => Ok(verdict),
+            None => self.watch().await,
+        }
+    }
+
     /// Waits for QEMU to connect, negotiates, gives the orders and lets the CPUs run.
     async fn connect(
         &mut self,

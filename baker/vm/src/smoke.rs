@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -19,7 +19,7 @@ use crate::arguments::shell_line;
 use crate::environment::Environment;
 use crate::evidence::{EVIDENCE_VERSION, Evidence, Mark, Retry, milliseconds};
 use crate::judge::Expectation;
-use crate::machine::{Attachment, Boot, Bus, Forward, Machine, Network, OnReset};
+use crate::machine::{Attachment, Boot, Bus, DirectBoot, Forward, Machine, Network, OnReset};
 use crate::patience::Patience;
 use crate::qemu::Qemu;
 use crate::session::{self, Outcome, SessionError, Setting};
@@ -128,11 +128,20 @@ pub fn smoke(request: &SmokeRequest<'_>) -> Result<Evidence, SmokeError> {
         total: None,
         unit: "",
     });
-    std::fs::create_dir_all(request.work).map_err(|source| SmokeError::Folder {
+    let folder_error = |source| SmokeError::Folder {
         path: request.work.to_owned(),
         source,
+    };
+    std::fs::create_dir_all(request.work).map_err(folder_error)?;
+    let work = absolute(request.work).map_err(folder_error)?;
+    let request = &SmokeRequest {
+        work: &work,
+        ..*request
+    };
+    let machine = machine(request).map_err(|source| SmokeError::Disk {
+        path: request.disk.to_owned(),
+        source,
     })?;
-    let machine = machine(request);
     let disk = DiskCheck {
         request,
         refuted: AtomicBool::new(false),
@@ -167,13 +176,22 @@ pub fn smoke(request: &SmokeRequest<'_>) -> Result<Evidence, SmokeError> {
     Ok(evidence)
 }
 
-/// The machine of a smoke test.
-fn machine(request: &SmokeRequest<'_>) -> Machine {
+/// The machine of a smoke test. Paths are made absolute: the command line in the evidence must
+/// work from any folder.
+fn machine(request: &SmokeRequest<'_>) -> io::Result<Machine> {
+    let boot = match request.boot {
+        Boot::Direct(direct) => Boot::Direct(DirectBoot {
+            kernel: absolute(&direct.kernel)?,
+            initrd: absolute(&direct.initrd)?,
+            append: direct.append.clone(),
+        }),
+        boot => boot.clone(),
+    };
     let mut ports: Vec<u16> = request.plan.http.iter().map(|check| check.port).collect();
     ports.sort_unstable();
     ports.dedup();
-    Machine {
-        boot: request.boot.clone(),
+    Ok(Machine {
+        boot,
         accelerator: request.accelerator.accelerator,
         cpu: request
             .qemu
@@ -181,7 +199,7 @@ fn machine(request: &SmokeRequest<'_>) -> Machine {
             .to_owned(),
         cpus: request.plan.cpus,
         memory_mib: request.plan.memory_mib,
-        disk: request.disk.to_owned(),
+        disk: absolute(request.disk)?,
         bus: request.bus,
         network: Network::Isolated,
         forwards: ports
@@ -189,7 +207,7 @@ fn machine(request: &SmokeRequest<'_>) -> Machine {
             .map(|guest| Forward { host: 0, guest })
             .collect(),
         on_reset: OnReset::Exit,
-    }
+    })
 }
 
 /// One run and its nonce.

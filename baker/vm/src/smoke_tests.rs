@@ -8,8 +8,8 @@ use baker_model::{Digest, Failure, Interrupt, Silent, Verdict};
 
 use crate::testing::{self, sector};
 use crate::{
-    Accelerator, AcceleratorChoice, Boot, Bus, Environment, Evidence, Patience, Qemu, SmokeError,
-    SmokeRequest, smoke,
+    Accelerator, AcceleratorChoice, Boot, Bus, Environment, Evidence, Machine, Network, OnReset,
+    Patience, Qemu, RunError, SmokeError, SmokeRequest, run, smoke,
 };
 
 /// Set for the helper process of [`a_killed_baker_leaves_no_qemu`].
@@ -268,6 +268,39 @@ fn a_qemu_that_dies_is_named_with_its_last_words() {
             .starts_with("cannot run /nonexistent/qemu -no-user"),
         "{error}"
     );
+}
+
+#[test]
+fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
+    let Some(qemu) = testing::qemu() else { return };
+    let machine = |disk: &Path| Machine {
+        boot: Boot::Bios,
+        accelerator: Accelerator::Tcg,
+        cpu: "max".into(),
+        cpus: 1,
+        memory_mib: 32,
+        disk: disk.to_owned(),
+        bus: Bus::Sata,
+        network: Network::Isolated,
+        forwards: Vec::new(),
+        on_reset: OnReset::Restart,
+    };
+    let bench = Bench::new(qemu.clone(), &sector::printing("", sector::POWER_OFF));
+    assert!(
+        run(&qemu, &machine(&bench.disk), &bench.interrupt)
+            .unwrap()
+            .success()
+    );
+
+    let bench = Bench::new(qemu.clone(), &sector::printing("", sector::TRIPLE_FAULT));
+    std::thread::scope(|scope| {
+        let person = scope.spawn(|| run(&qemu, &machine(&bench.disk), &bench.interrupt));
+        wait_until("QEMU runs", || !programs_with(&bench.disk).is_empty());
+        bench.interrupt.raise();
+        let error = person.join().unwrap().unwrap_err();
+        assert!(matches!(error, RunError::Interrupted), "{error}");
+    });
+    assert!(programs_with(&bench.disk).is_empty());
 }
 
 /// No test by itself: the process that [`a_killed_baker_leaves_no_qemu`] kills.

@@ -175,8 +175,14 @@ mod tests {
         Meaning::Failure(failure)
     }
 
+    fn check(rows: &[(&str, Meaning)]) {
+        for (line, expected) in rows {
+            assert_eq!(meaning(line, true), *expected, "{line}");
+        }
+    }
+
     #[test]
-    fn lines_of_real_boots_have_their_meaning() {
+    fn lines_of_the_kernel_have_their_meaning() {
         let rows = [
             (
                 "[    2.1] Kernel panic - not syncing: VFS: Unable",
@@ -226,6 +232,13 @@ mod tests {
                 "[    0.5] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with",
                 Meaning::Flake("the emulated CPU was starved during the timer check"),
             ),
+        ];
+        check(&rows);
+    }
+
+    #[test]
+    fn lines_of_init_and_systemd_have_their_meaning() {
+        let rows = [
             (
                 "[!!!!!!] Failed to mount API filesystems.",
                 failure(Failure::InitFailed),
@@ -258,9 +271,7 @@ mod tests {
                 Meaning::Nothing,
             ),
         ];
-        for (line, expected) in rows {
-            assert_eq!(meaning(line, true), expected, "{line}");
-        }
+        check(&rows);
     }
 
     #[test]

@@ -82,6 +82,14 @@ fn shutdown(cause: ShutdownCause) -> Observation<'static> {
     Observation::Machine(MachineEvent::Shutdown(cause))
 }
 
+fn gone() -> Observation<'static> {
+    Observation::Exited("QEMU ended by itself (exit status: 0)".into())
+}
+
+fn reset() -> Observation<'static> {
+    shutdown(ShutdownCause::GuestReset)
+}
+
 /// Plays `seen` at the given milliseconds, then lets time pass; gives the verdict and its time.
 fn play(mut judge: Judge, seen: Vec<(u64, Observation<'_>)>) -> (u64, Verdict) {
     let mut seen = seen.into_iter().peekable();
@@ -189,6 +197,10 @@ fn a_pass_is_refused_when_one_sign_is_wrong() {
     for (name, seen, expected) in rows {
         check(name, judge(&[], 0), seen, expected);
     }
+}
+
+#[test]
+fn what_the_plan_asks_must_be_answered() {
     let silent = vec![(100, hello()), (200, done())];
     check(
         "unit not answered for",
@@ -229,8 +241,6 @@ fn a_pass_is_refused_when_one_sign_is_wrong() {
 fn the_sign_nearest_to_the_cause_names_the_failure() {
     let corrupt = "[ 2.0] device-mapper: verity: 254:0: metadata block 1 is corrupted";
     let panic = "[ 3.0] Kernel panic - not syncing: Attempted to kill init!";
-    let gone = || Observation::Exited("QEMU ended by itself (exit status: 0)".into());
-    let reset = || shutdown(ShutdownCause::GuestReset);
     let rows = [
         (
             "corrupt block, failed mount, reset",
@@ -270,6 +280,15 @@ fn the_sign_nearest_to_the_cause_names_the_failure() {
             ],
             (Failure::KernelPanic, "Attempted to kill init"),
         ),
+    ];
+    for (name, seen, expected) in rows {
+        check(name, judge(&[], 0), seen, expected);
+    }
+}
+
+#[test]
+fn the_end_of_the_machine_is_told_by_who_ended_it() {
+    let rows = [
         (
             "only a reset",
             vec![(100, reset()), (110, gone())],
@@ -301,6 +320,15 @@ fn the_sign_nearest_to_the_cause_names_the_failure() {
             )],
             (Failure::QemuDied, "internal-error"),
         ),
+    ];
+    for (name, seen, expected) in rows {
+        check(name, judge(&[], 0), seen, expected);
+    }
+}
+
+#[test]
+fn firmware_loader_and_systemd_are_told_apart() {
+    let rows = [
         (
             "refused by Secure Boot",
             vec![
