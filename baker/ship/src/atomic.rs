@@ -65,3 +65,45 @@ pub(crate) fn read_limited(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_bounded_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        write(&path("file"), b"12345", 0o640, Existing::Keep).unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::create_dir(path("folder")).unwrap();
+        for name in ["link", "pipe", "folder", "none"] {
+            assert!(open_regular(&path(name)).is_err(), "{name}");
+        }
+        let file = open_regular(&path("file")).unwrap();
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o7777,
+            0o640
+        );
+        assert_eq!(
+            read_limited(&file, 4).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
+        let file = open_regular(&path("file")).unwrap();
+        assert_eq!(read_limited(&file, 5).unwrap(), b"12345");
+    }
+
+    #[test]
+    fn an_existing_file_is_kept_or_replaced_as_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write(&path, b"old", 0o644, Existing::Keep).unwrap();
+        let refused = write(&path, b"new", 0o644, Existing::Keep).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        write(&path, b"new", 0o644, Existing::Replace).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use baker_model::{Event, Interrupt, Listener, Silent};
 use nix::sys::signal::{Signal, raise};
@@ -17,6 +18,8 @@ use crate::{PublishError, Signed, to_folder};
 const CHILD: &str = "BAKER_SHIP_TEST_CHILD";
 /// Number of the event at which the child kills itself.
 const KILL_AT: &str = "BAKER_SHIP_TEST_KILL_AT";
+/// Microseconds between that event and the kill.
+const KILL_DELAY: &str = "BAKER_SHIP_TEST_KILL_DELAY";
 
 fn publish(signed: Signed, to: &Path) -> Result<PathBuf, PublishError> {
     to_folder(signed, to, &Silent, &Interrupt::new()).map(|publication| publication.folder)
@@ -150,23 +153,42 @@ fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
     assert!(alive.exists() && locked.exists());
 }
 
+/// Kills the process some time after an event.
+struct KillAfter {
+    seen: AtomicUsize,
+    event: usize,
+    delay: Duration,
+}
+
+impl Listener for KillAfter {
+    fn event(&self, _: Event) {
+        if self.seen.fetch_add(1, Ordering::Relaxed) != self.event {
+            return;
+        }
+        let delay = self.delay;
+        if delay.is_zero() {
+            raise(Signal::SIGKILL).unwrap();
+        }
+        std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            raise(Signal::SIGKILL).unwrap();
+        });
+    }
+}
+
 /// Not a test by itself: what [`killed_anywhere_leaves_whole_releases_or_none`] runs and kills.
 #[test]
 fn child_that_publishes() {
-    struct KillAt(AtomicUsize, usize);
-    impl Listener for KillAt {
-        fn event(&self, _: Event) {
-            if self.0.fetch_add(1, Ordering::Relaxed) == self.1 {
-                raise(Signal::SIGKILL).unwrap();
-            }
-        }
-    }
     let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else {
         return;
     };
-    let at = std::env::var(KILL_AT).unwrap().parse().unwrap();
+    let number = |name| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let listener = KillAfter {
+        seen: AtomicUsize::new(0),
+        event: usize::try_from(number(KILL_AT)).unwrap(),
+        delay: Duration::from_micros(number(KILL_DELAY)),
+    };
     let signed = staged(&folder);
-    let listener = KillAt(AtomicUsize::new(0), at);
     to_folder(
         signed,
         &folder.join("releases"),
@@ -176,48 +198,50 @@ fn child_that_publishes() {
     .unwrap();
 }
 
-/// Runs the child; true when it was killed.
-fn run_child(folder: &Path, kill_at: usize) -> bool {
+/// Runs the child and kills it `microseconds` after an event; then there must be the whole release
+/// or none, and the next run must succeed and leave nothing else. True when it was killed.
+fn survives_kill(event: usize, microseconds: u64) -> bool {
+    let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "tests::publishing::child_that_publishes",
             "--test-threads=1",
         ])
-        .env(CHILD, folder)
-        .env(KILL_AT, kill_at.to_string())
+        .env(CHILD, folder.path())
+        .env(KILL_AT, event.to_string())
+        .env(KILL_DELAY, microseconds.to_string())
         .output()
         .unwrap();
+    let was_killed = output.status.signal() == Some(9);
+    assert!(output.status.success() || was_killed, "{output:?}");
+    let to = folder.path().join("releases");
+    let release = to.join("minimal-1.0.0");
+    if !release.exists() {
+        publish(staged(folder.path()), &to).unwrap();
+    }
+    let report = verified(&release);
     assert!(
-        output.status.success() || output.status.signal() == Some(9),
-        "{output:?}"
+        report.is_good(),
+        "killed {microseconds} us after event {event}: {report:?}"
     );
-    !output.status.success()
+    assert_eq!(
+        names(&to),
+        ["minimal-1.0.0"],
+        "killed {microseconds} us after event {event}"
+    );
+    was_killed
 }
 
 #[test]
 fn killed_anywhere_leaves_whole_releases_or_none() {
-    let mut killed = 0;
-    for kill_at in 0.. {
-        let folder = tempfile::tempdir().unwrap();
-        let to = folder.path().join("releases");
-        let was_killed = run_child(folder.path(), kill_at);
-        let release = to.join("minimal-1.0.0");
-        if release.exists() {
-            assert!(verified(&release).is_good(), "killed at event {kill_at}");
-        } else {
-            let again = publish(staged(folder.path()), &to).unwrap();
-            assert!(verified(&again).is_good(), "killed at event {kill_at}");
-        }
-        let left = names(&to);
-        assert_eq!(left, ["minimal-1.0.0"], "killed at event {kill_at}");
-        if !was_killed {
-            break;
-        }
-        killed += 1;
-    }
+    let killed = (0..).take_while(|event| survives_kill(*event, 0)).count();
     // Started, one per file and signed list, Finished.
     assert_eq!(killed, 10);
+    // Between the last file and the end lie syncs, the rename and the emptying of the staging.
+    for microseconds in [20, 50, 100, 200, 400, 800, 1600, 3200] {
+        survives_kill(8, microseconds);
+    }
 }
 
 /// A tmpfs mounted for one test; gone when dropped.
