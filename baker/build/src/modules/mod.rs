@@ -1,0 +1,72 @@
+//! Kernel modules: which ones go into the initrd, which ones into the root, and the indexes that
+//! kmod wants beside them.
+//!
+//! Takes the tree of a kernel package (`usr/lib/modules/<release>/...`); gives modules in loading
+//! order, or puts a selection of them and their indexes into a root. Never runs `depmod`, and
+//! reads no module that it need not read.
+
+mod closure;
+mod decompress;
+mod depmod;
+mod elf;
+mod error;
+mod info;
+mod install;
+mod kernel;
+#[cfg(test)]
+mod tests;
+mod trie;
+
+pub use error::{ElfProblem, ModulesError};
+pub use install::{Installed, install};
+pub use kernel::Modules;
+
+use baker_model::Tree;
+use baker_model::recipe::RootFormat;
+use baker_model::tree::Contents;
+
+/// What the initrd needs modules for.
+#[derive(Clone, Copy)]
+pub struct InitrdRequest<'a> {
+    /// The tree of the kernel package.
+    pub kernel: &'a Tree,
+    /// Where its large files are.
+    pub contents: &'a dyn Contents,
+    /// Modules that the recipe names.
+    pub names: &'a [String],
+    /// The format that the guest must be able to mount.
+    pub root_format: RootFormat,
+}
+
+/// One module of the initrd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitrdModule {
+    /// Absolute path inside the initrd, `/lib/modules/<name>.ko`.
+    pub path: String,
+    /// The module, decompressed: the initrd is compressed as a whole.
+    pub bytes: Vec<u8>,
+}
+
+/// The modules of the initrd in loading order: those named, those that the guest needs to open
+/// the root (dm-verity, SHA-256, the root format), and what all of them need.
+///
+/// # Errors
+/// See [`ModulesError`]; an unknown name comes with the nearest known ones.
+pub fn initrd_modules(request: InitrdRequest<'_>) -> Result<Vec<InitrdModule>, ModulesError> {
+    let modules = Modules::read(request.kernel, request.contents)?;
+    let format = match request.root_format {
+        RootFormat::Erofs => "erofs",
+        RootFormat::Squashfs => "squashfs",
+    };
+    // The guest has no modprobe, so what dm-verity would ask for at run time is loaded before.
+    let needed = ["crypto-sha256", "dm-verity", format].map(str::to_owned);
+    let names: Vec<String> = request.names.iter().chain(&needed).cloned().collect();
+    let loaded = modules.closure(request.contents, &names)?;
+    Ok(loaded
+        .into_iter()
+        .map(|module| InitrdModule {
+            path: format!("/lib/modules/{}.ko", module.name),
+            bytes: module.bytes,
+        })
+        .collect())
+}
