@@ -311,7 +311,7 @@ fn victim() {
     };
     let mut bench = Bench::new(
         testing::qemu().unwrap(),
-        &sector::printing("", sector::HANG),
+        &sector::printing("up\n", sector::HANG),
     );
     std::fs::copy(&bench.disk, &disk).unwrap();
     bench.disk = disk.into();
@@ -331,7 +331,14 @@ fn a_killed_baker_leaves_no_qemu() {
         .env("TMPDIR", folder.path())
         .spawn()
         .unwrap();
-    wait_until("QEMU runs", || !programs_with(&disk).is_empty());
+    // Before the guest runs, QEMU would end by itself: its lines lead nowhere.
+    wait_until("the guest runs", || {
+        let folders = std::fs::read_dir(folder.path()).unwrap().flatten();
+        folders
+            .map(|entry| entry.path().join("evidence/serial.log"))
+            .any(|log| std::fs::read(log).is_ok_and(|log| !log.is_empty()))
+    });
+    assert!(!programs_with(&disk).is_empty());
     baker.kill().unwrap();
     baker.wait().unwrap();
     wait_until("QEMU is gone", || programs_with(&disk).is_empty());
