@@ -60,7 +60,13 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(modules: &'a Modules, contents: &'a dyn Contents) -> Self {
-        Self { modules, contents, begun: BTreeSet::new(), order: Vec::new(), aliases: None }
+        Self {
+            modules,
+            contents,
+            begun: BTreeSet::new(),
+            order: Vec::new(),
+            aliases: None,
+        }
     }
 
     /// The modules behind a name; empty when it is built in, none when nobody knows it.
@@ -76,7 +82,10 @@ impl<'a> Walk<'a> {
         if self.aliases.is_none() {
             self.aliases = Some(self.modules.aliases(self.contents)?);
         }
-        Ok(self.aliases.as_ref().and_then(|aliases| aliases.get(&canonical(name)).cloned()))
+        Ok(self
+            .aliases
+            .as_ref()
+            .and_then(|aliases| aliases.get(&canonical(name)).cloned()))
     }
 
     /// Loads what `index` needs, then itself, then what should follow it. The set of those begun
@@ -89,7 +98,10 @@ impl<'a> Walk<'a> {
         let bytes = module.bytes(self.contents)?;
         let info = Elf::parse(&bytes)
             .and_then(|elf| Info::read(&elf))
-            .map_err(|source| ModulesError::Elf { path: module.path.clone(), source })?;
+            .map_err(|source| ModulesError::Elf {
+                path: module.path.clone(),
+                source,
+            })?;
         self.visit_soft(info.soft_before())?;
         for name in &info.depends {
             match (self.modules.find(name), self.modules.is_builtin(name)) {
@@ -104,15 +116,15 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        self.order.push(LoadedModule { name: module.name.clone(), bytes });
+        self.order.push(LoadedModule {
+            name: module.name.clone(),
+            bytes,
+        });
         self.visit_soft(info.soft_after())
     }
 
     /// A soft dependency that nobody has is no loss.
-    fn visit_soft<'n>(
-        &mut self,
-        names: impl Iterator<Item = &'n str>,
-    ) -> Result<(), ModulesError> {
+    fn visit_soft<'n>(&mut self, names: impl Iterator<Item = &'n str>) -> Result<(), ModulesError> {
         for name in names {
             for index in self.resolve(name)?.unwrap_or_default() {
                 self.visit(index)?;

@@ -61,7 +61,10 @@ impl Modules {
             found
         });
         // In the order asked for, so that of several errors always the same one is given.
-        which.iter().map(|index| found.remove(index).unwrap_or_else(|| Ok(Facts::default()))).collect()
+        which
+            .iter()
+            .map(|index| found.remove(index).unwrap_or_else(|| Ok(Facts::default())))
+            .collect()
     }
 
     /// The indexes of a selection of modules (indexes in ascending order).
@@ -102,17 +105,24 @@ impl Modules {
 
 fn read_facts(module: &Module, contents: &dyn Contents) -> Result<Facts, ModulesError> {
     let bytes = module.bytes(contents)?;
-    parse_facts(&bytes)
-        .map_err(|source| ModulesError::Elf { path: module.path.clone(), source })
+    parse_facts(&bytes).map_err(|source| ModulesError::Elf {
+        path: module.path.clone(),
+        source,
+    })
 }
 
 fn parse_facts(bytes: &[u8]) -> Result<Facts, ElfProblem> {
     let elf = Elf::parse(bytes)?;
-    Ok(Facts { info: Info::read(&elf)?, exports: elf.exports()? })
+    Ok(Facts {
+        info: Info::read(&elf)?,
+        exports: elf.exports()?,
+    })
 }
 
 fn index(name: &'static str, trie: &Trie) -> Result<IndexFile, ModulesError> {
-    trie.to_bytes().map(|bytes| (name, bytes)).ok_or(ModulesError::IndexSize { name })
+    trie.to_bytes()
+        .map(|bytes| (name, bytes))
+        .ok_or(ModulesError::IndexSize { name })
 }
 
 /// `-` becomes `_`, except inside `[...]`; none when the brackets do not match, as kmod skips
@@ -155,15 +165,27 @@ impl Selection<'_> {
             text.push_str(&line);
             text.push('\n');
         }
-        Ok([("modules.dep", text.into_bytes()), index("modules.dep.bin", &trie)?])
+        Ok([
+            ("modules.dep", text.into_bytes()),
+            index("modules.dep.bin", &trie)?,
+        ])
     }
 
     /// What each module needs itself; a need outside the selection is built in.
     fn direct_dependencies(&self) -> Vec<Vec<usize>> {
-        let places: BTreeMap<&str, usize> =
-            self.modules.iter().enumerate().map(|(at, module)| (&module.name[..], at)).collect();
+        let places: BTreeMap<&str, usize> = self
+            .modules
+            .iter()
+            .enumerate()
+            .map(|(at, module)| (&module.name[..], at))
+            .collect();
         let needed = |facts: &Facts| {
-            facts.info.depends.iter().filter_map(|name| places.get(&name[..]).copied()).collect()
+            facts
+                .info
+                .depends
+                .iter()
+                .filter_map(|name| places.get(&name[..]).copied())
+                .collect()
         };
         self.facts.iter().map(needed).collect()
     }
@@ -179,7 +201,10 @@ impl Selection<'_> {
                 }
             }
         }
-        Ok([("modules.alias", text.into_bytes()), index("modules.alias.bin", &trie)?])
+        Ok([
+            ("modules.alias", text.into_bytes()),
+            index("modules.alias.bin", &trie)?,
+        ])
     }
 
     fn symbols(&self) -> Result<[IndexFile; 2], ModulesError> {
@@ -191,7 +216,10 @@ impl Selection<'_> {
                 trie.insert(&format!("symbol:{symbol}"), &module.name, priority(at));
             }
         }
-        Ok([("modules.symbols", text.into_bytes()), index("modules.symbols.bin", &trie)?])
+        Ok([
+            ("modules.symbols", text.into_bytes()),
+            index("modules.symbols.bin", &trie)?,
+        ])
     }
 
     fn softdeps(&self) -> Vec<u8> {
@@ -219,7 +247,9 @@ impl Selection<'_> {
         let mut text = String::new();
         for (module, facts) in self.modules.iter().zip(&self.facts) {
             let aliases = &facts.info.aliases;
-            let name = aliases.iter().find_map(|alias| alias.strip_prefix("devname:"));
+            let name = aliases
+                .iter()
+                .find_map(|alias| alias.strip_prefix("devname:"));
             let number = aliases.iter().find_map(|alias| device_number(alias));
             if let (Some(name), Some(number)) = (name, number) {
                 text.push_str(&format!("{} {name} {number}\n", module.name));
@@ -239,7 +269,11 @@ fn device_number(alias: &str) -> Option<String> {
         .map(|rest| ('c', rest))
         .or_else(|| alias.strip_prefix("block-major-").map(|rest| ('b', rest)))?;
     let (major, minor) = rest.split_once('-')?;
-    Some(format!("{kind}{}:{}", major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    Some(format!(
+        "{kind}{}:{}",
+        major.parse::<u32>().ok()?,
+        minor.parse::<u32>().ok()?
+    ))
 }
 
 fn priority(at: usize) -> u32 {
@@ -250,7 +284,10 @@ fn priority(at: usize) -> u32 {
 /// line of `modules.dep` from its end. Modules in a circle keep the highest rank.
 fn loading_ranks(direct: &[Vec<usize>]) -> Vec<usize> {
     let mut users = vec![0usize; direct.len()];
-    direct.iter().flatten().for_each(|&needed| users[needed] += 1);
+    direct
+        .iter()
+        .flatten()
+        .for_each(|&needed| users[needed] += 1);
     let mut ranks = vec![usize::MAX; direct.len()];
     let mut free: Vec<usize> = (0..direct.len()).filter(|&at| users[at] == 0).collect();
     let mut next = 0;
@@ -278,7 +315,9 @@ fn transitive(direct: &[Vec<usize>], ranks: &[usize], start: usize) -> Vec<usize
             }
         }
     }
-    let mut needed: Vec<usize> = (0..direct.len()).filter(|&at| found[at] && at != start).collect();
+    let mut needed: Vec<usize> = (0..direct.len())
+        .filter(|&at| found[at] && at != start)
+        .collect();
     needed.sort_by_key(|&at| (ranks[at], at));
     needed
 }

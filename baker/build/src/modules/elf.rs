@@ -43,24 +43,43 @@ impl<'a> Elf<'a> {
         let start = u64_at(header, 40);
         let count = u64::from(u16_at(header, 60));
         let table = slice(bytes, "section table", start, count * SECTION_HEADER as u64)?;
-        let sections: Vec<_> = table.chunks_exact(SECTION_HEADER).map(Section::parse).collect();
-        let outside =
-            ElfProblem::Outside { what: "section table", offset: start, size: bytes.len() as u64 };
-        let names = *sections.get(usize::from(u16_at(header, 62))).ok_or(outside)?;
-        Ok(Self { bytes, sections, names })
+        let sections: Vec<_> = table
+            .chunks_exact(SECTION_HEADER)
+            .map(Section::parse)
+            .collect();
+        let outside = ElfProblem::Outside {
+            what: "section table",
+            offset: start,
+            size: bytes.len() as u64,
+        };
+        let names = *sections
+            .get(usize::from(u16_at(header, 62)))
+            .ok_or(outside)?;
+        Ok(Self {
+            bytes,
+            sections,
+            names,
+        })
     }
 
     /// The `key=value` pairs of `.modinfo`, in order.
     pub(super) fn info(&self) -> Result<Vec<(String, String)>, ElfProblem> {
         let names = self.content(&self.names)?;
-        let section = self.sections.iter().find(|section| text(names, section.name) == b".modinfo");
+        let section = self
+            .sections
+            .iter()
+            .find(|section| text(names, section.name) == b".modinfo");
         let content = self.content(section.ok_or(ElfProblem::NoInfo)?)?;
         Ok(pairs(content))
     }
 
     /// The names of the exported symbols, in the order of the symbol table.
     pub(super) fn exports(&self) -> Result<Vec<String>, ElfProblem> {
-        let Some(table) = self.sections.iter().find(|section| section.kind == SYMBOL_TABLE) else {
+        let Some(table) = self
+            .sections
+            .iter()
+            .find(|section| section.kind == SYMBOL_TABLE)
+        else {
             return Ok(Vec::new());
         };
         let strings = self.sections.get(table.link as usize);
@@ -80,10 +99,13 @@ impl<'a> Elf<'a> {
 
 /// Splits NUL-separated `key=value` texts; empty and keyless ones are padding.
 pub(super) fn pairs(content: &[u8]) -> Vec<(String, String)> {
-    let texts = content.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+    let texts = content
+        .split(|&byte| byte == 0)
+        .map(String::from_utf8_lossy);
     texts
         .filter_map(|text| {
-            text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
+            text.split_once('=')
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
         })
         .collect()
 }
@@ -110,7 +132,11 @@ fn slice<'a>(
         let start = usize::try_from(offset).ok()?;
         bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
     };
-    range().ok_or(ElfProblem::Outside { what, offset, size: bytes.len() as u64 })
+    range().ok_or(ElfProblem::Outside {
+        what,
+        offset,
+        size: bytes.len() as u64,
+    })
 }
 
 /// The NUL-terminated text at `at` of a string table; empty when it lies outside.

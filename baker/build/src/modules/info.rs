@@ -24,7 +24,10 @@ impl Info {
             match key.as_str() {
                 "depends" => {
                     info.depends.extend(
-                        value.split(',').filter(|name| !name.is_empty()).map(canonical),
+                        value
+                            .split(',')
+                            .filter(|name| !name.is_empty())
+                            .map(canonical),
                     );
                 }
                 "alias" => info.aliases.push(value),

@@ -11,7 +11,11 @@ use super::kernel::Modules;
 const FOLDER: &str = "usr/lib/modules";
 
 /// Lists of the kernel package that go along as they are.
-const LISTS: [&str; 3] = ["modules.builtin", "modules.builtin.modinfo", "modules.order"];
+const LISTS: [&str; 3] = [
+    "modules.builtin",
+    "modules.builtin.modinfo",
+    "modules.order",
+];
 
 /// Name of this effect in the evidence.
 const EFFECT: &str = "depmod";
@@ -43,7 +47,9 @@ pub fn install(
     let modules = Modules::read(kernel, contents)?;
     let which = modules.select(contents, selection)?;
     let target = TreePath::new(FOLDER)?.join(&modules.release)?;
-    let listed = LISTS.iter().map(|name| Ok((modules.folder.join(name)?, *name)));
+    let listed = LISTS
+        .iter()
+        .map(|name| Ok((modules.folder.join(name)?, *name)));
     let listed = listed.collect::<Result<Vec<_>, ModulesError>>()?;
     let chosen = which.iter().map(|&index| &modules.modules[index]);
     let chosen = chosen.map(|module| (module.path.clone(), &module.relative[..]));
@@ -60,7 +66,10 @@ pub fn install(
         };
         put(root, target.join(name)?, node, mtime)?;
     }
-    Ok(Installed { release: modules.release, modules: which.len() })
+    Ok(Installed {
+        release: modules.release,
+        modules: which.len(),
+    })
 }
 
 fn put(root: &mut Tree, path: TreePath, node: Node, mtime: i64) -> Result<(), ModulesError> {
@@ -81,7 +90,10 @@ impl Modules {
             RootModules::Word(ModuleWord::None) => Vec::new(),
             RootModules::Named(names) => {
                 let closure = self.closure(contents, names)?;
-                closure.iter().filter_map(|module| self.find(&module.name)).collect()
+                closure
+                    .iter()
+                    .filter_map(|module| self.find(&module.name))
+                    .collect()
             }
         };
         which.sort_unstable();

@@ -49,7 +49,10 @@ impl Module {
         let stored = bytes_of(&self.path, &self.content, contents)?;
         self.packing
             .unpack(stored)
-            .map_err(|source| ModulesError::Decompress { path: self.path.clone(), source })
+            .map_err(|source| ModulesError::Decompress {
+                path: self.path.clone(),
+                source,
+            })
     }
 }
 
@@ -70,9 +73,21 @@ impl Modules {
             })
             .collect();
         let modules = find_modules(tree, &folder, &list("modules.order")?);
-        let by_name = modules.iter().enumerate().map(|(at, m)| (m.name.clone(), at)).collect();
+        let by_name = modules
+            .iter()
+            .enumerate()
+            .map(|(at, m)| (m.name.clone(), at))
+            .collect();
         let builtin_names = builtin.iter().cloned().collect();
-        Ok(Self { release, folder, modules, by_name, builtin, builtin_names, builtin_aliases })
+        Ok(Self {
+            release,
+            folder,
+            modules,
+            by_name,
+            builtin,
+            builtin_names,
+            builtin_aliases,
+        })
     }
 
     /// Release of the kernel, as `uname -r` says it.
@@ -102,7 +117,10 @@ impl Modules {
     pub(super) fn is_builtin(&self, name: &str) -> bool {
         let name = canonical(name);
         self.builtin_names.contains(&name)
-            || self.builtin_aliases.iter().any(|(alias, _)| canonical(alias) == name)
+            || self
+                .builtin_aliases
+                .iter()
+                .any(|(alias, _)| canonical(alias) == name)
     }
 
     /// The names closest to `name`, best first; none that are far from it.
@@ -116,7 +134,11 @@ impl Modules {
             .filter(|(distance, _)| *distance <= limit)
             .collect();
         close.sort();
-        close.into_iter().take(3).map(|(_, known)| known.clone()).collect()
+        close
+            .into_iter()
+            .take(3)
+            .map(|(_, known)| known.clone())
+            .collect()
     }
 }
 
@@ -124,10 +146,14 @@ fn find_folder(tree: &Tree) -> Result<(TreePath, String), ModulesError> {
     for folder in FOLDERS {
         let folder = TreePath::new(folder)?;
         let with_lists = |path: &&TreePath| {
-            path.join("modules.builtin").is_ok_and(|list| tree.get(&list).is_some())
+            path.join("modules.builtin")
+                .is_ok_and(|list| tree.get(&list).is_some())
         };
-        let found: Vec<_> =
-            tree.children(&folder).map(|(path, _)| path).filter(with_lists).collect();
+        let found: Vec<_> = tree
+            .children(&folder)
+            .map(|(path, _)| path)
+            .filter(with_lists)
+            .collect();
         let name = |path: &TreePath| String::from_utf8_lossy(path.file_name()).into_owned();
         match found[..] {
             [] => {}
@@ -150,7 +176,10 @@ fn read_list(
 ) -> Result<String, ModulesError> {
     let path = folder.join(name)?;
     match tree.get(&path) {
-        Some(Node { kind: Kind::File { content, .. }, .. }) => {
+        Some(Node {
+            kind: Kind::File { content, .. },
+            ..
+        }) => {
             let bytes = bytes_of(&path, content, contents)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         }
@@ -159,8 +188,11 @@ fn read_list(
 }
 
 fn find_modules(tree: &Tree, folder: &TreePath, order: &str) -> Vec<Module> {
-    let ranks: BTreeMap<&str, usize> =
-        order.lines().enumerate().map(|(rank, line)| (line.trim(), rank)).collect();
+    let ranks: BTreeMap<&str, usize> = order
+        .lines()
+        .enumerate()
+        .map(|(rank, line)| (line.trim(), rank))
+        .collect();
     let mut modules: Vec<_> = tree
         .walk_below(folder)
         .filter_map(|(path, node)| module(folder, path, node))
@@ -168,14 +200,19 @@ fn find_modules(tree: &Tree, folder: &TreePath, order: &str) -> Vec<Module> {
     modules.sort_by_cached_key(|module| {
         // The list names files as the kernel built them, before compression.
         let end = module.relative.rfind(".ko").map_or(0, |at| at + 3);
-        let rank = ranks.get(&module.relative[..end]).copied().unwrap_or(usize::MAX);
+        let rank = ranks
+            .get(&module.relative[..end])
+            .copied()
+            .unwrap_or(usize::MAX);
         (rank, module.relative.clone())
     });
     modules
 }
 
 fn module(folder: &TreePath, path: &TreePath, node: &Node) -> Option<Module> {
-    let Kind::File { content, .. } = &node.kind else { return None };
+    let Kind::File { content, .. } = &node.kind else {
+        return None;
+    };
     let file_name = std::str::from_utf8(path.file_name()).ok()?;
     let (stem, packing) = Packing::of(file_name)?;
     let relative = path.as_bytes().get(folder.as_bytes().len() + 1..)?;
@@ -202,10 +239,15 @@ fn bytes_of(
     match content {
         Content::Inline(bytes) => Ok(bytes.to_vec()),
         Content::Extern { digest, size } => {
-            let fail = |source| ModulesError::Read { path: path.clone(), source };
+            let fail = |source| ModulesError::Read {
+                path: path.clone(),
+                source,
+            };
             let size = usize::try_from(*size).map_err(|e| fail(std::io::Error::other(e)))?;
             let mut bytes = vec![0; size];
-            contents.read_exact_at(digest, 0, &mut bytes).map_err(fail)?;
+            contents
+                .read_exact_at(digest, 0, &mut bytes)
+                .map_err(fail)?;
             Ok(bytes)
         }
     }

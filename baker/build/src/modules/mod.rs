@@ -17,6 +17,7 @@ mod kernel;
 mod tests;
 mod trie;
 
+pub use closure::LoadedModule;
 pub use error::{ElfProblem, ModulesError};
 pub use install::{Installed, install};
 pub use kernel::Modules;

@@ -15,18 +15,33 @@ use super::{InitrdRequest, Modules, ModulesError, initrd_modules, install};
 
 const RELEASE: &str = "6.1.0-test";
 
-/// A relocatable ELF file with `.modinfo` and one export per symbol.
-fn module(info: &[&str], exports: &[&str]) -> Vec<u8> {
-    let modinfo = info.iter().flat_map(|text| [text.as_bytes(), b"\0"].concat()).collect();
+/// A relocatable ELF file with `.modinfo` and one export per symbol; a symbol with `?` in front is
+/// used, not exported.
+fn module(info: &[&str], all: &[&str]) -> Vec<u8> {
+    let (uses, exports): (Vec<&str>, Vec<&str>) =
+        all.iter().copied().partition(|name| name.starts_with('?'));
+    let modinfo = info
+        .iter()
+        .flat_map(|text| [text.as_bytes(), b"\0"].concat())
+        .collect();
     let mut strings = vec![0u8];
     let mut symbols = vec![0u8; 24];
-    for export in exports {
+    for name in uses {
+        symbols.extend(u32::try_from(strings.len()).unwrap().to_le_bytes());
+        symbols.extend([0x10, 0, 0, 0]);
+        symbols.extend([0; 16]);
+        strings.extend(format!("{}\0", &name[1..]).bytes());
+    }
+    for export in &exports {
         symbols.extend(u32::try_from(strings.len()).unwrap().to_le_bytes());
         symbols.extend([0, 0, 1, 0]);
         symbols.extend([0; 16]);
         strings.extend(format!("__ksymtab_{export}\0").bytes());
     }
-    let export_names = exports.iter().flat_map(|name| format!("{name}\0").into_bytes()).collect();
+    let export_names = exports
+        .iter()
+        .flat_map(|name| format!("{name}\0").into_bytes())
+        .collect();
     let names = b"\0.modinfo\0.symtab\0.strtab\0.shstrtab\0__ksymtab_strings\0".to_vec();
     // (name, type, link, entry size, content)
     let sections: [(u32, u32, u32, u64, Vec<u8>); 5] = [
@@ -66,7 +81,15 @@ fn put(tree: &mut Tree, path: &str, bytes: Vec<u8>) {
     tree.ensure_parents(&path, 0).unwrap();
     let kind = Kind::file(Content::inline(bytes));
     let metadata = Metadata::of_root(0o644, 0);
-    tree.insert(path, Node { metadata, kind, origin: Origin::Recipe }).unwrap();
+    tree.insert(
+        path,
+        Node {
+            metadata,
+            kind,
+            origin: Origin::Recipe,
+        },
+    )
+    .unwrap();
 }
 
 fn xz(bytes: &[u8]) -> Vec<u8> {
@@ -80,12 +103,44 @@ fn kernel() -> Tree {
     let mut tree = Tree::new(0);
     let folder = format!("usr/lib/modules/{RELEASE}");
     let plain: [(&str, &[&str], &[&str]); 6] = [
-        ("md/dm-bufio", &["depends=", "name=dm_bufio"], &["dm_bufio_new", "dm_bufio_get"]),
-        ("md/dm-verity", &["alias=dm-verity", "depends=dm-bufio,dm-mod"], &[]),
-        ("fs/erofs", &["alias=fs-erofs", "depends=libcrc", "softdep=pre: zz-fast absent"], &[]),
-        ("lib/libcrc", &["depends=", "softdep=pre: crc-any post: late"], &["crc"]),
-        ("lib/late", &["depends=libcrc", "alias=pci:v*d[0-9]-x*", "alias=bad]x"], &[]),
-        ("net/tun", &["alias=devname:net/tun", "alias=char-major-10-200", "depends="], &[]),
+        (
+            "md/dm-bufio",
+            &["depends=", "name=dm_bufio"],
+            &["dm_bufio_new", "dm_bufio_get"],
+        ),
+        (
+            "md/dm-verity",
+            &["alias=dm-verity", "depends=dm-bufio,dm-mod"],
+            &["?dm_bufio_new"],
+        ),
+        (
+            "fs/erofs",
+            &[
+                "alias=fs-erofs",
+                "depends=libcrc",
+                "softdep=pre: zz-fast absent",
+            ],
+            &["?crc"],
+        ),
+        (
+            "lib/libcrc",
+            &["depends=", "softdep=pre: crc-any post: late"],
+            &["crc"],
+        ),
+        (
+            "lib/late",
+            &["depends=libcrc", "alias=pci:v*d[0-9]-x*", "alias=bad]x"],
+            &["?crc"],
+        ),
+        (
+            "net/tun",
+            &[
+                "alias=devname:net/tun",
+                "alias=char-major-10-200",
+                "depends=",
+            ],
+            &[],
+        ),
     ];
     let mut order = String::new();
     for (path, info, exports) in plain {
@@ -93,13 +148,32 @@ fn kernel() -> Tree {
         let bytes = xz(&module(info, exports));
         put(&mut tree, &format!("{folder}/kernel/{path}.ko.xz"), bytes);
     }
-    let bytes = module(&["depends=", "alias=crc-any", "alias=crypto-zz-fast"], &["fast"]);
-    put(&mut tree, &format!("{folder}/kernel/arch/crc-fast.ko"), bytes);
+    let bytes = module(
+        &["depends=", "alias=crc-any", "alias=crypto-zz-fast"],
+        &["fast"],
+    );
+    put(
+        &mut tree,
+        &format!("{folder}/kernel/arch/crc-fast.ko"),
+        bytes,
+    );
     let builtin = "kernel/md/dm-mod.ko\nkernel/crypto/sha256_generic.ko\n";
     let modinfo = "sha256_generic.alias=crypto-sha256\0dm_mod.alias=devname:mapper/control\0";
-    put(&mut tree, &format!("{folder}/modules.order"), order.into_bytes());
-    put(&mut tree, &format!("{folder}/modules.builtin"), builtin.into());
-    put(&mut tree, &format!("{folder}/modules.builtin.modinfo"), modinfo.into());
+    put(
+        &mut tree,
+        &format!("{folder}/modules.order"),
+        order.into_bytes(),
+    );
+    put(
+        &mut tree,
+        &format!("{folder}/modules.builtin"),
+        builtin.into(),
+    );
+    put(
+        &mut tree,
+        &format!("{folder}/modules.builtin.modinfo"),
+        modinfo.into(),
+    );
     tree
 }
 
@@ -107,14 +181,24 @@ fn names(request: &[&str]) -> Result<Vec<String>, ModulesError> {
     let names: Vec<_> = request.iter().map(|&name| name.to_owned()).collect();
     let kernel = kernel();
     let modules = Modules::read(&kernel, &NoContents)?;
-    Ok(modules.closure(&NoContents, &names)?.into_iter().map(|module| module.name).collect())
+    Ok(modules
+        .closure(&NoContents, &names)?
+        .into_iter()
+        .map(|module| module.name)
+        .collect())
 }
 
 #[test]
 fn a_closure_is_in_loading_order() {
     assert_eq!(names(&["dm-verity"]).unwrap(), ["dm_bufio", "dm_verity"]);
-    assert_eq!(names(&["erofs"]).unwrap(), ["crc_fast", "libcrc", "late", "erofs"]);
-    assert_eq!(names(&["libcrc", "tun", "libcrc"]).unwrap(), ["crc_fast", "libcrc", "late", "tun"]);
+    assert_eq!(
+        names(&["erofs"]).unwrap(),
+        ["crc_fast", "libcrc", "late", "erofs"]
+    );
+    assert_eq!(
+        names(&["libcrc", "tun", "libcrc"]).unwrap(),
+        ["crc_fast", "libcrc", "late", "tun"]
+    );
     assert_eq!(names(&["crypto-zz_fast"]).unwrap(), ["crc_fast"]);
     assert_eq!(names(&["dm-mod", "crypto-sha256"]).unwrap(), [""; 0]);
 }
@@ -122,7 +206,14 @@ fn a_closure_is_in_loading_order() {
 #[test]
 fn an_unknown_module_is_an_error_with_near_names() {
     let error = names(&["dm-verty"]).unwrap_err();
-    let ModulesError::Unknown { name, release, nearest } = error else { panic!("{error}") };
+    let ModulesError::Unknown {
+        name,
+        release,
+        nearest,
+    } = error
+    else {
+        panic!("{error}")
+    };
     assert_eq!((&name[..], &release[..]), ("dm-verty", RELEASE));
     assert_eq!(nearest, ["dm_verity"]);
 }
@@ -138,9 +229,24 @@ fn the_initrd_gets_what_the_guest_needs() {
     };
     let modules = initrd_modules(request).unwrap();
     let paths: Vec<_> = modules.iter().map(|module| &module.path[..]).collect();
-    let expected = ["tun", "dm_bufio", "dm_verity", "crc_fast", "libcrc", "late", "erofs"];
-    assert_eq!(paths, expected.map(|name| format!("/lib/modules/{name}.ko")));
-    assert!(modules.iter().all(|module| module.bytes.starts_with(b"\x7fELF")));
+    let expected = [
+        "tun",
+        "dm_bufio",
+        "dm_verity",
+        "crc_fast",
+        "libcrc",
+        "late",
+        "erofs",
+    ];
+    assert_eq!(
+        paths,
+        expected.map(|name| format!("/lib/modules/{name}.ko"))
+    );
+    assert!(
+        modules
+            .iter()
+            .all(|module| module.bytes.starts_with(b"\x7fELF"))
+    );
 }
 
 #[test]
@@ -161,7 +267,9 @@ fn broken_modules_are_errors_and_never_panics() {
     let path = format!("usr/lib/modules/{RELEASE}/kernel/fs/erofs.ko.xz");
     put(&mut tree, &path, b"\xfd7zXZ\0".to_vec());
     let modules = Modules::read(&tree, &NoContents).unwrap();
-    let error = modules.closure(&NoContents, &["erofs".to_owned()]).unwrap_err();
+    let error = modules
+        .closure(&NoContents, &["erofs".to_owned()])
+        .unwrap_err();
     assert!(matches!(error, ModulesError::Decompress { .. }), "{error}");
     let error = Modules::read(&Tree::new(0), &NoContents).unwrap_err();
     assert!(matches!(error, ModulesError::NoModules), "{error}");
@@ -172,7 +280,10 @@ fn judge(program: &str) -> Option<Command> {
     let path = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(program));
     let found = path.into_iter().find(|path| path.exists());
     if found.is_none() {
-        assert!(std::env::var("BAKER_STRICT").as_deref() != Ok("1"), "{program} is not installed");
+        assert!(
+            std::env::var("BAKER_STRICT").as_deref() != Ok("1"),
+            "{program} is not installed"
+        );
         eprintln!("SKIPPED a check: {program} is not installed");
     }
     found.map(Command::new)
@@ -183,7 +294,10 @@ fn unpack(tree: &Tree, folder: &Path) {
     for (path, node) in tree.walk() {
         let place = folder.join(&path.to_string()[1..]);
         match &node.kind {
-            Kind::File { content: Content::Inline(bytes), .. } => fs::write(place, bytes).unwrap(),
+            Kind::File {
+                content: Content::Inline(bytes),
+                ..
+            } => fs::write(place, bytes).unwrap(),
             _ => fs::create_dir_all(place).unwrap(),
         }
     }
@@ -212,23 +326,42 @@ fn compare(kernel: &Tree, selection: &RootModules) {
     let installed = install(&mut root, kernel, &NoContents, selection, 0).unwrap();
     let folder = tempfile::tempdir().unwrap();
     unpack(&root, folder.path());
-    let place = folder.path().join("usr/lib/modules").join(&installed.release);
+    let place = folder
+        .path()
+        .join("usr/lib/modules")
+        .join(&installed.release);
     let ours: BTreeMap<String, Vec<u8>> = read_files(&place);
     // kmod before version 34 looks only below /lib.
     std::os::unix::fs::symlink("usr/lib", folder.path().join("lib")).unwrap();
-    let Some(mut depmod) = judge("depmod") else { return };
+    let Some(mut depmod) = judge("depmod") else {
+        return;
+    };
     let shown = |module: &str, options: &[&str]| {
         let mut modprobe = judge("modprobe").expect("kmod has both");
         modprobe.args(["-C", "/dev/null", "-d"]).arg(folder.path());
-        let output = modprobe.args(["-S", &installed.release]).args(options).arg(module).output();
+        let output = modprobe
+            .args(["-S", &installed.release])
+            .args(options)
+            .arg(module)
+            .output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
-    let by_ours = [shown("erofs", &["--show-depends"]), shown("crypto-sha256", &["-R"])];
-    let status = depmod.arg("-b").arg(folder.path()).arg(&installed.release).status().unwrap();
+    let by_ours = [
+        shown("erofs", &["--show-depends"]),
+        shown("crypto-sha256", &["-R"]),
+    ];
+    let status = depmod
+        .arg("-b")
+        .arg(folder.path())
+        .arg(&installed.release)
+        .status()
+        .unwrap();
     assert!(status.success());
     let theirs = read_files(&place);
     for (name, bytes) in &theirs {
-        let own = ours.get(name).unwrap_or_else(|| panic!("{name} is missing"));
+        let own = ours
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is missing"));
         if !name.ends_with(".bin") {
             assert_eq!(settled(own), settled(bytes), "{name}");
         } else if name != "modules.dep.bin" {
@@ -236,11 +369,19 @@ fn compare(kernel: &Tree, selection: &RootModules) {
             assert!(own == bytes, "{name} differs from depmod's");
         }
     }
-    assert_eq!(by_ours, [shown("erofs", &["--show-depends"]), shown("crypto-sha256", &["-R"])]);
+    assert_eq!(
+        by_ours,
+        [
+            shown("erofs", &["--show-depends"]),
+            shown("crypto-sha256", &["-R"])
+        ]
+    );
 }
 
 fn read_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
     files
         .map(|path| {
@@ -255,7 +396,10 @@ fn indexes_are_those_of_depmod() {
     let kernel = kernel();
     compare(&kernel, &RootModules::Word(ModuleWord::All));
     compare(&kernel, &RootModules::Word(ModuleWord::None));
-    compare(&kernel, &RootModules::Named(vec!["erofs".into(), "tun".into()]));
+    compare(
+        &kernel,
+        &RootModules::Named(vec!["erofs".into(), "tun".into()]),
+    );
 }
 
 #[test]
@@ -270,19 +414,30 @@ fn a_real_kernel_is_indexed_as_depmod_does() {
     let mut root = Tree::new(0);
     let all = RootModules::Word(ModuleWord::All);
     let installed = install(&mut root, &tree, &NoContents, &all, 0).unwrap();
-    eprintln!("{} modules installed in {:?}", installed.modules, start.elapsed());
+    eprintln!(
+        "{} modules installed in {:?}",
+        installed.modules,
+        start.elapsed()
+    );
     let start = std::time::Instant::now();
     let request = InitrdRequest {
         kernel: &tree,
         contents: &NoContents,
-        names: &["virtio_blk".to_owned(), "virtio_net".to_owned(), "nvme".to_owned()],
+        names: &[
+            "virtio_blk".to_owned(),
+            "virtio_net".to_owned(),
+            "nvme".to_owned(),
+        ],
         root_format: RootFormat::Erofs,
     };
     let modules = initrd_modules(request).unwrap();
     let paths: Vec<_> = modules.iter().map(|module| &module.path[..]).collect();
     eprintln!("closure in {:?}: {}", start.elapsed(), paths.join(" "));
     compare(&tree, &all);
-    compare(&tree, &RootModules::Named(vec!["virtio_net".into(), "btrfs".into()]));
+    compare(
+        &tree,
+        &RootModules::Named(vec!["virtio_net".into(), "btrfs".into()]),
+    );
 }
 
 fn read_tree(tree: &mut Tree, folder: &Path, below: &str) {

@@ -36,8 +36,11 @@ impl Trie {
 
     /// The bytes of the file; none when it would be too large for its format.
     pub(super) fn to_bytes(&self) -> Option<Vec<u8>> {
-        let entries: Vec<Entry<'_>> =
-            self.0.iter().map(|(key, values)| (&key[..], &values[..])).collect();
+        let entries: Vec<Entry<'_>> = self
+            .0
+            .iter()
+            .map(|(key, values)| (&key[..], &values[..]))
+            .collect();
         let mut bytes = vec![0; HEADER];
         let root = write_node(&mut bytes, &entries, 0)?;
         for (at, number) in [MAGIC, VERSION, root].into_iter().enumerate() {
@@ -51,7 +54,12 @@ type Entry<'a> = (&'a [u8], &'a [(u32, String)]);
 
 /// Writes the node of all `entries`, which agree in their first `depth` bytes and are sorted.
 fn write_node(bytes: &mut Vec<u8>, entries: &[Entry<'_>], depth: usize) -> Option<u32> {
-    let common = common_prefix(entries, depth);
+    // depmod's root never has a prefix; the same bytes are easier to compare.
+    let common = if depth == 0 {
+        &[]
+    } else {
+        common_prefix(entries, depth)
+    };
     let end = depth + common.len();
     let (values, rest) = match entries.split_first() {
         Some(((key, values), rest)) if key.len() == end => (*values, rest),
@@ -61,7 +69,9 @@ fn write_node(bytes: &mut Vec<u8>, entries: &[Entry<'_>], depth: usize) -> Optio
     for group in rest.chunk_by(|left, right| left.0[end] == right.0[end]) {
         children.push((group[0].0[end], write_node(bytes, group, end + 1)?));
     }
-    let start = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() < SIZE_LIMIT)?;
+    let start = u32::try_from(bytes.len())
+        .ok()
+        .filter(|_| bytes.len() < SIZE_LIMIT)?;
     let mut flags = 0;
     if !common.is_empty() {
         flags |= PREFIX;
@@ -72,7 +82,10 @@ fn write_node(bytes: &mut Vec<u8>, entries: &[Entry<'_>], depth: usize) -> Optio
         flags |= CHILDREN;
         bytes.extend([first.0, last.0]);
         for byte in first.0..=last.0 {
-            let child = children.iter().find(|(at, _)| *at == byte).map_or(0, |(_, child)| *child);
+            let child = children
+                .iter()
+                .find(|(at, _)| *at == byte)
+                .map_or(0, |(_, child)| *child);
             bytes.extend(child.to_be_bytes());
         }
     }
@@ -93,6 +106,10 @@ fn common_prefix<'a>(entries: &[Entry<'a>], depth: usize) -> &'a [u8] {
     let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
         return &[];
     };
-    let length = first[depth..].iter().zip(&last[depth..]).take_while(|(a, b)| a == b).count();
+    let length = first[depth..]
+        .iter()
+        .zip(&last[depth..])
+        .take_while(|(a, b)| a == b)
+        .count();
     &first[depth..depth + length]
 }
