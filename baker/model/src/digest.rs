@@ -52,7 +52,7 @@ impl Digest {
 
     /// The first 16 bytes as an RFC 9562 version 8 UUID, in the byte order of its text form.
     #[must_use]
-    pub fn to_uuid_bytes(&self) -> [u8; 16] {
+    pub fn to_uuid_bytes(self) -> [u8; 16] {
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&self.0[..16]);
         uuid[6] = (uuid[6] & 0x0f) | 0x80;
