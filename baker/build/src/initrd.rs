@@ -1,8 +1,8 @@
 //! The initrd stage: what the kernel unpacks before there is a root.
 //!
-//! Takes the guest program, the modules in loading order and the name of the root's file system; gives a cpio
-//! archive, compressed as one zstd frame or plain. Nothing else goes in: no shell, no library, no configuration.
-//! Every entry belongs to root and has the lock's time.
+//! Takes the guest program, the modules in loading order and the name of the root's file system;
+//! gives a cpio archive, compressed as one zstd frame or plain. Nothing else goes in: no shell,
+//! no library, no configuration. Every entry belongs to root and has the lock's time.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};

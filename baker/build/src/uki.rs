@@ -1,16 +1,17 @@
 //! The UKI stage: one file that UEFI starts and that carries everything the kernel needs.
 //!
-//! Takes systemd-stub, kernel, initrd, command line and os-release; gives the PE file. Unsigned: a signature
-//! is put over it later and does not change it. Never looks into the initrd, never adds a word to
-//! the command line.
+//! Takes systemd-stub, kernel, initrd, command line and os-release; gives the PE file. Unsigned:
+//! a signature is put over it later and does not change it. Never looks into the initrd, never
+//! adds a word to the command line.
 //!
-//! Sections, after the UAPI group's "Unified Kernel Image" specification, in this order: `.osrel`, `.cmdline`,
-//! `.uname`, `.initrd`, `.linux`. The kernel is last because it needs memory behind itself when it
-//! is run in place. `.sbat` is the stub's own and stays.
+//! Sections, after the UAPI group's "Unified Kernel Image" specification, in this order: `.osrel`,
+//! `.cmdline`, `.uname`, `.initrd`, `.linux`. The kernel is last because it needs memory behind
+//! itself when it is run in place. `.sbat` is the stub's own and stays.
 
 use baker_formats::pe::{self, Image, NewSection, PeError};
 
-/// Bytes that the kernel takes as its command line, with the NUL (x86 and arm64 `COMMAND_LINE_SIZE`).
+/// Bytes that the kernel takes as its command line, with the NUL (x86 and arm64
+/// `COMMAND_LINE_SIZE`).
 const COMMAND_LINE_LIMIT: usize = 2048;
 
 /// How the `.sdmagic` section of systemd-stub begins (systemd's `src/boot/stub.c`).

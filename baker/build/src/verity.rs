@@ -1,8 +1,8 @@
 //! The verity stage: the hash tree over the root image.
 //!
-//! Takes a file system image in the work folder and the lock's digest; gives the hash tree as a file beside it
-//! and the root hash. Salt and UUID come from the lock, so the same lock and image give the same
-//! tree for any number of threads. Never changes the image.
+//! Takes a file system image in the work folder and the lock's digest; gives the hash tree as a
+//! file beside it and the root hash. Salt and UUID come from the lock, so the same lock and image
+//! give the same tree for any number of threads. Never changes the image.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,7 @@
 //! `ar` archives as `.deb` files use them.
 //!
-//! Takes a buffered reader; gives member headers one after another and the bytes of the current member
-//! through [`BufRead`]. Never seeks, never holds a member in memory.
+//! Takes a buffered reader; gives member headers one after another and the bytes of the current
+//! member through [`BufRead`]. Never seeks, never holds a member in memory.
 //!
 //! ```text
 //! "!<arch>\n"

@@ -1,8 +1,9 @@
 //! The disk stage: partitions, boot files and images on one raw disk.
 //!
-//! Takes root image, hash tree, UKI and the recipe's `[disk]`; gives a sparse raw disk and its layout. Every id
-//! comes from the lock's digest, those of root and hash tree from the root hash. Never mounts, never asks the
-//! kernel, never writes a zero that the sparse file already reads as.
+//! Takes root image, hash tree, UKI and the recipe's `[disk]`; gives a sparse raw disk and its
+//! layout. Every id comes from the lock's digest, those of root and hash tree from the root hash.
+//! Never mounts, never asks the kernel, never writes a zero that the sparse file already reads
+//! as.
 //!
 //! ```text
 //! 1 MiB  ESP     /EFI/BOOT/BOOTX64.EFI = the UKI                           (slots = 1)
@@ -17,6 +18,7 @@
 
 mod plan;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,7 +40,8 @@ const TRIES: u32 = 3;
 /// What goes onto the disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The file to write, replaced when it is there. **Renaming and syncing it are the caller's job.**
+    /// The file to write, replaced when it is there. **Renaming and syncing it are the caller's
+    /// job.**
     pub path: &'a Path,
     /// Name of the recipe.
     pub name: &'a str,
@@ -153,18 +156,33 @@ pub fn disk(request: &Request<'_>) -> Result<RawDisk, DiskError> {
     let tree = Image::open(request.tree)?;
     let expected = verity::hash_size(root.size);
     if tree.size != expected {
-        return Err(DiskError::Tree { expected, found: tree.size });
+        return Err(DiskError::Tree {
+            expected,
+            found: tree.size,
+        });
     }
     let files = boot_files(request)?;
-    let layout = plan::plan(request, root.size, files.iter().map(|file| file.bytes.len() as u64))?;
-    let failed = |source| DiskError::Write { path: request.path.to_owned(), source };
+    let layout = plan::plan(
+        request,
+        root.size,
+        files.iter().map(|file| file.bytes.len() as u64),
+    )?;
+    let failed = |source| DiskError::Write {
+        path: request.path.to_owned(),
+        source,
+    };
     let mut options = File::options();
     let options = options.read(true).write(true).create(true).truncate(true);
     let mut out = options.open(request.path).map_err(failed)?;
     out.set_len(layout.size).map_err(failed)?;
     let mut data = 0;
     // The first partition of a role is the one that is filled.
-    let place = |role| layout.partitions.iter().find(move |partition| partition.role == role);
+    let place = |role| {
+        layout
+            .partitions
+            .iter()
+            .find(move |partition| partition.role == role)
+    };
     if let Some(esp) = place(Role::Esp) {
         let volume = Volume {
             offset: esp.offset,
@@ -187,7 +205,16 @@ pub fn disk(request: &Request<'_>) -> Result<RawDisk, DiskError> {
 /// A file of the ESP.
 struct BootFile<'a> {
     path: String,
-    bytes: std::borrow::Cow<'a, [u8]>,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> BootFile<'a> {
+    fn new(path: &str, bytes: Cow<'a, [u8]>) -> Self {
+        Self {
+            path: path.to_owned(),
+            bytes,
+        }
+    }
 }
 
 fn boot_files<'a>(request: &Request<'a>) -> Result<Vec<BootFile<'a>>, DiskError> {
@@ -195,7 +222,7 @@ fn boot_files<'a>(request: &Request<'a>) -> Result<Vec<BootFile<'a>>, DiskError>
         Architecture::Amd64 => "EFI/BOOT/BOOTX64.EFI",
         Architecture::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
     };
-    let file = |path: &str, bytes: std::borrow::Cow<'a, [u8]>| BootFile { path: path.to_owned(), bytes };
+    let file = BootFile::new;
     match request.disk.slots {
         // One version, one copy of it: no loader has to choose.
         1 => Ok(vec![file(removable, request.uki.into())]),
@@ -222,7 +249,11 @@ fn write_esp(
     let mut sources: Vec<_> = files
         .iter()
         .zip(&mut readers)
-        .map(|(file, data)| fat::File { path: &file.path, size: data.len() as u64, data })
+        .map(|(file, data)| fat::File {
+            path: &file.path,
+            size: data.len() as u64,
+            data,
+        })
         .collect();
     fat::write(out, volume, &mut sources).map_err(DiskError::Esp)
 }
@@ -242,7 +273,10 @@ struct Image<'a> {
 
 impl<'a> Image<'a> {
     fn open(path: &'a Path) -> Result<Self, DiskError> {
-        let failed = |source| DiskError::Read { path: path.to_owned(), source };
+        let failed = |source| DiskError::Read {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         Ok(Self { path, file, size })
@@ -252,9 +286,15 @@ impl<'a> Image<'a> {
         copy_sparse(&mut self.file, self.size, out, offset).map_err(|source| {
             // The one error that only reading gives; all others are mostly the disk's.
             if source.kind() == io::ErrorKind::UnexpectedEof {
-                DiskError::Read { path: self.path.to_owned(), source }
+                DiskError::Read {
+                    path: self.path.to_owned(),
+                    source,
+                }
             } else {
-                DiskError::Write { path: disk.to_owned(), source }
+                DiskError::Write {
+                    path: disk.to_owned(),
+                    source,
+                }
             }
         })
     }

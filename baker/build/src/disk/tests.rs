@@ -5,7 +5,8 @@ use std::process::Command;
 
 use super::*;
 
-/// The command `program`; none with a loud line when it is missing, a failure under `BAKER_STRICT=1`.
+/// The command `program`; none with a loud line when it is missing, a failure under
+/// `BAKER_STRICT=1`.
 fn judge(program: &str) -> Option<Command> {
     let folders = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let found = folders
@@ -183,7 +184,8 @@ fn one_slot_holds_the_uki_where_any_firmware_looks() {
     };
     assert_eq!([root.uuid, tree.uuid].concat(), bench.root_hash);
     assert_eq!(root.attributes, 1 << 60);
-    // UKI and the filled half of the image, with a little of tables; the file is as sparse as it can be.
+    // UKI and the filled half of the image, with a little of tables; the file is as sparse as it
+    // can be.
     assert!(made.data < 6_900_000, "{}", made.data);
     let blocks = std::fs::metadata(bench.path("disk")).unwrap().blocks() * 512;
     assert!(blocks < 7_500_000, "{blocks}");

@@ -62,8 +62,8 @@ impl<R: BufRead> Decoder<R> {
     }
 }
 
-/// Blocks are decoded side by side as long as that fits into half the memory allowed; past it liblzma goes on
-/// with one thread, and past all of it fails.
+/// Blocks are decoded side by side as long as that fits into half the memory allowed; past it
+/// liblzma goes on with one thread, and past all of it fails.
 fn xz_stream(memory: u64, threads: u32) -> io::Result<Stream> {
     if threads <= 1 {
         return Ok(Stream::new_stream_decoder(memory, 0)?);

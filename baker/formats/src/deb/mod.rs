@@ -44,7 +44,8 @@ pub struct Limits {
     pub data: tar::Limits,
     /// Bytes of memory that the decompressor of `data.tar` may use.
     pub decoder_memory: u64,
-    /// Threads of the decompressor (xz of several blocks only); the bytes are the same for any number.
+    /// Threads of the decompressor (xz of several blocks only); the bytes are the same for any
+    /// number.
     pub threads: u32,
 }
 
@@ -110,7 +111,8 @@ impl<R: BufRead> Deb<R> {
         })
     }
 
-    /// Members of `control.tar` by name (`control`, `postinst`, `md5sums` ...); `control` is always there.
+    /// Members of `control.tar` by name (`control`, `postinst`, `md5sums` ...); `control` is
+    /// always there.
     pub fn control(&self) -> &BTreeMap<String, Vec<u8>> {
         &self.control
     }

@@ -1,8 +1,8 @@
 //! FAT volumes, as EFI system partitions need them.
 //!
-//! Takes a range of a new, sparse output and a list of files; gives a volume that `fsck.fat` finds
-//! nothing wrong with. Files are streamed; memory is a cache of 8 MiB. Never reads a clock; ids and times
-//! are given.
+//! Takes a range of a new, sparse output and a list of files; gives a volume that `fsck.fat`
+//! finds nothing wrong with. Files are streamed; memory is a cache of 8 MiB. Never reads a clock;
+//! ids and times are given.
 //!
 //! The `fatfs` crate does the bytes, behind a cache, and its types stop in this module. What its
 //! release 0.3.6 gets wrong or leaves out is set right afterwards, see `repair`.
@@ -103,8 +103,8 @@ pub struct File<'a> {
     pub data: &'a mut dyn Read,
 }
 
-/// Makes a volume at `volume.offset` of `out`, with the files in the order given; gives the number of bytes
-/// really written.
+/// Makes a volume at `volume.offset` of `out`, with the files in the order given; gives the
+/// number of bytes really written.
 ///
 /// **The range of `out` must read as zeros**, as that of a new file does: zeros are not written.
 ///
@@ -134,8 +134,8 @@ pub fn write(
     disk.finish().map_err(FatError::Write)
 }
 
-/// A size, in whole MiB, of a volume with room for files of these sizes; at least 34 MiB, so that it
-/// is FAT32 as UEFI prefers it.
+/// A size, in whole MiB, of a volume with room for files of these sizes; at least 34 MiB, so that
+/// it is FAT32 as UEFI prefers it.
 #[must_use]
 pub fn volume_size(files: impl IntoIterator<Item = u64>) -> u64 {
     let files: u64 = files
@@ -147,8 +147,8 @@ pub fn volume_size(files: impl IntoIterator<Item = u64>) -> u64 {
     size.max(34 << 20).next_multiple_of(1 << 20)
 }
 
-/// Checks the volume and chooses its bytes per cluster: as large as the width of the table allows, which
-/// keeps tables small and reading fast, up to 4 KiB.
+/// Checks the volume and chooses its bytes per cluster: as large as the width of the table
+/// allows, which keeps tables small and reading fast, up to 4 KiB.
 fn check(volume: &Volume<'_>) -> Result<u32, FatError> {
     let Volume {
         offset,
@@ -184,7 +184,8 @@ fn check(volume: &Volume<'_>) -> Result<u32, FatError> {
     if size < FAT32_MINIMUM {
         return Ok(if size < 16 << 20 { 1024 } else { 2048 });
     }
-    // Well over the 65 525 clusters that make a volume FAT32, so that its tables may take their share.
+    // Well over the 65 525 clusters that make a volume FAT32, so that its tables may take their
+    // share.
     let fits = |cluster: &u32| size / u64::from(*cluster) >= 67_000;
     Ok([4096, 2048, 1024].into_iter().find(fits).unwrap_or(512))
 }

@@ -1,9 +1,10 @@
 //! What `fatfs` 0.3.6 leaves wrong or unset on a volume that it has just written.
 //!
-//! * `.` and `..` get long-name slots, and `..` of a folder in the root names the root's cluster; the
-//!   specification wants plain slots and 0 there, and `fsck.fat` calls the folders damaged. Mended upstream,
-//!   but never released.
-//! * The count of hidden sectors cannot be given; the copies of boot and information sector are old.
+//! * `.` and `..` get long-name slots, and `..` of a folder in the root names the root's cluster;
+//!   the specification wants plain slots and 0 there, and `fsck.fat` calls the folders damaged.
+//!   Mended upstream, but never released.
+//! * The count of hidden sectors cannot be given; the copies of boot and information sector are
+//!   old.
 //! * Times come from a provider that must live for ever; here all entries get the same time.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -50,7 +50,8 @@ fn check_with_judges(volume: &Path, files: &[(&str, Vec<u8>)]) {
     if let Some(mut fsck) = judge("fsck.fat") {
         let (good, said) = run(fsck.arg("-nv").arg(volume));
         assert!(good && !said.contains("ifferences"), "{said}");
-        // Plain `-n` counts files and clusters in its last line, and names whatever it would mend before.
+        // Plain `-n` counts files and clusters in its last line, and names whatever it would mend
+        // before.
         let (_, said) = run(judge("fsck.fat").unwrap().arg("-n").arg(volume));
         assert_eq!(said.lines().count(), 2, "{said}");
     }

@@ -5,3 +5,6 @@ mod sparse;
 
 pub(crate) use paged::Paged;
 pub use sparse::{SPARSE_BLOCK, copy_sparse};
+
+#[cfg(test)]
+mod failing;

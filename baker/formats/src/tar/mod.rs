@@ -1,8 +1,8 @@
 //! Streams of `tar` archives: POSIX ustar and pax, and GNU's long names.
 //!
-//! Takes a reader; gives one [`Entry`] after the other, each with its whole [`Header`] and its bytes
-//! as a reader. Never seeks, never holds a file in memory, never guesses: what cannot be carried
-//! over faithfully (sparse files, ACLs, multi-volume parts) is an error with its offset.
+//! Takes a reader; gives one [`Entry`] after the other, each with its whole [`Header`] and its
+//! bytes as a reader. Never seeks, never holds a file in memory, never guesses: what cannot be
+//! carried over faithfully (sparse files, ACLs, multi-volume parts) is an error with its offset.
 //!
 //! Paths come as written; whether they may be used is the taker's decision.
 

@@ -73,8 +73,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The next entry. None is given only when the archive ended as it must: two blocks of zeros, then nothing
-    /// but zeros to the end of the stream.
+    /// The next entry. None is given only when the archive ended as it must: two blocks of zeros,
+    /// then nothing but zeros to the end of the stream.
     ///
     /// # Errors
     /// See [`TarError`]. After an error the reader is of no more use.
