@@ -207,10 +207,10 @@ fn check(options: &Options) -> Result<(), Error> {
         }
         _ => {}
     }
-    let cluster = options.cluster_size;
-    if cluster == 0 || cluster as usize % BLOCK != 0 || cluster as usize > CLUSTER_LIMIT {
+    let cluster = options.cluster_size as usize;
+    if cluster == 0 || !cluster.is_multiple_of(BLOCK) || cluster > CLUSTER_LIMIT {
         let expected = "a multiple of 4096 up to 1048576";
-        return refuse("the cluster size", cluster.into(), expected);
+        return refuse("the cluster size", options.cluster_size.into(), expected);
     }
     if options.epoch < 0 {
         return refuse("the epoch", options.epoch, "zero or more");

@@ -73,7 +73,7 @@ impl FileMap {
                 if inode.union != bits || chunks > blocks * BLOCK as u64 / 4 {
                     return Err(damaged("a chunk table"));
                 }
-                let table = chunks as usize * 4;
+                let table = usize::try_from(chunks * 4).map_err(|_| damaged("a chunk table"))?;
                 let mut bytes = vec![0; table];
                 image.bytes(offset + head as u64, &mut bytes)?;
                 let word = |c: &[u8]| u32::from_le_bytes([c[0], c[1], c[2], c[3]]);

@@ -20,9 +20,7 @@ pub use image::{Image, Source};
 
 use super::error::ReadError;
 use super::format::{Inode, decode_device, mode};
-use file::Window;
-
-pub(super) use file::FileMap;
+pub(super) use file::{FileMap, Window};
 
 /// Bytes hashed at once.
 const STEP: usize = 1 << 20;
