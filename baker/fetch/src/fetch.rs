@@ -167,13 +167,14 @@ fn missing<'a>(
     let mut missing = Vec::new();
     for package in distinct(lock) {
         let mut present = store.presence(&package.sha256, package.size)? == Presence::Present;
-        if present && check == Check::Digest {
-            if let Err(error) = store.open_verified(&package.sha256, package.size) {
-                let text = format!("package {}: {error}; fetching it again", package.name);
-                listener.event(Event::Warning { stage: STAGE, text });
-                store.remove(&package.sha256)?;
-                present = false;
-            }
+        if present
+            && check == Check::Digest
+            && let Err(error) = store.open_verified(&package.sha256, package.size)
+        {
+            let text = format!("package {}: {error}; fetching it again", package.name);
+            listener.event(Event::Warning { stage: STAGE, text });
+            store.remove(&package.sha256)?;
+            present = false;
         }
         if !present {
             missing.push(package);

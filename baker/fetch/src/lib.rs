@@ -24,4 +24,4 @@ pub use lock::{LockError, LockRequest, lock, why};
 pub use resolve::{ResolveError, Why};
 pub use sources::{Patience, Sources, SourcesError};
 pub use store::{Presence, Store, StoreError};
-pub use transfer::DownloadError;
+pub use transfer::{Alteration, DownloadError};

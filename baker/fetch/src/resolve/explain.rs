@@ -208,24 +208,29 @@ impl<'a> Facts<'_, 'a> {
             .collect()
     }
 
-    /// `a conflicts with b, and both are needed: a is asked for; b is needed by c, ...`
+    /// `a conflicts with b (Conflicts: x): a is asked for; b is needed by c (asked for) (as b)`
     fn clash(&self, by: PackageId, other: PackageId, field: &str, text: &str) -> String {
+        let verb = self.verb(other, field, text);
+        let by_name = self.universe.name(by);
+        format!(
+            "{by_name} {verb}: {}; {}",
+            self.reason(by),
+            self.reason(other)
+        )
+    }
+
+    /// `breaks b (Breaks: x)`
+    fn verb(&self, other: PackageId, field: &str, text: &str) -> String {
         let verb = if field == "Breaks" {
             "breaks"
         } else {
             "conflicts with"
         };
-        let (by_name, other_name) = (self.universe.name(by), self.universe.name(other));
-        let said = if text == other_name {
-            String::new()
-        } else {
-            format!(" ({field}: {text})")
-        };
-        format!(
-            "{by_name} {verb} {other_name}{said}: {}; {}",
-            self.reason(by),
-            self.reason(other)
-        )
+        let other = self.universe.name(other);
+        match text == other {
+            true => format!("{verb} {other}"),
+            false => format!("{verb} {other} ({field}: {text})"),
+        }
     }
 
     fn unmet(&self, id: PackageId, group: &Group<'_>) -> String {
@@ -240,7 +245,8 @@ impl<'a> Facts<'_, 'a> {
             let options: Vec<_> = options.collect();
             for option in &options {
                 if let Some((by, field, text)) = self.refused.get(option) {
-                    reasons.push(self.clash(*by, *option, field, text));
+                    let verb = self.verb(*option, field, text);
+                    reasons.push(format!("{} {verb}", self.chain(*by)));
                 }
             }
             if options.is_empty() {

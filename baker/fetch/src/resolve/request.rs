@@ -26,7 +26,7 @@ impl<'a> Request<'a> {
             .split_once(':')
             .map_or((rest, None), |(n, q)| (n, Some(q)));
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
-        if name.len() < 2 || !name.bytes().all(plain) || version.is_some_and(str::is_empty) {
+        if name.is_empty() || !name.bytes().all(plain) || version.is_some_and(str::is_empty) {
             return Err(ResolveError::Request {
                 request: text.to_owned(),
             });

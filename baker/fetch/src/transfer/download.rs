@@ -52,22 +52,8 @@ pub enum DownloadError {
         path: String,
     },
     /// What came is not what was wanted, twice.
-    #[error("{what}: {path} came altered, twice: expected {expected_size} bytes with SHA-256 \
-             {expected}, found {found_size} bytes{}", found_digest(*found))]
-    Altered {
-        /// What it is.
-        what: String,
-        /// Path below the archive root.
-        path: String,
-        /// The digest expected.
-        expected: Digest,
-        /// The size expected.
-        expected_size: u64,
-        /// The digest found; none when there were more bytes than expected.
-        found: Option<Digest>,
-        /// The size found; one more than expected when there were more bytes.
-        found_size: u64,
-    },
+    #[error(transparent)]
+    Altered(Box<Alteration>),
     /// No mirror could be read to the end.
     #[error("{what}: cannot fetch {path} from the archive `{archive}`: {}", reasons.join("; "))]
     Failed {
@@ -86,6 +72,27 @@ pub enum DownloadError {
     /// A person asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// A file that came other than the lock or the index names it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{what}: {path} came altered, twice: expected {expected_size} bytes with SHA-256 {expected}, \
+     found {found_size} bytes{}", found_digest(*found)
+)]
+pub struct Alteration {
+    /// What it is.
+    pub what: String,
+    /// Path below the archive root.
+    pub path: String,
+    /// The digest expected.
+    pub expected: Digest,
+    /// The size expected.
+    pub expected_size: u64,
+    /// The digest found; none when there were more bytes than expected.
+    pub found: Option<Digest>,
+    /// The size found; one more than expected when there were more bytes.
+    pub found_size: u64,
 }
 
 fn found_digest(found: Option<Digest>) -> String {
@@ -165,7 +172,7 @@ impl<'a> Downloader<'a> {
         limit: usize,
     ) -> Result<Vec<u8>, DownloadError> {
         let mut bytes = Vec::new();
-        self.from_mirrors(what, archive, path, |this, url| {
+        self.try_mirrors(what, archive, path, |this, url| {
             let mut body = this.transport.open(url, 0, this.interrupt)?;
             let mut chunk = Vec::new();
             bytes.clear();
@@ -202,7 +209,7 @@ impl<'a> Downloader<'a> {
     fn fill(&mut self, wanted: &Wanted<'_>, scratch: &mut Scratch) -> Result<(), DownloadError> {
         let mut altered = 0;
         let mut reported = 0;
-        self.from_mirrors(
+        self.try_mirrors(
             wanted.what,
             wanted.archive,
             wanted.path,
@@ -219,14 +226,14 @@ impl<'a> Downloader<'a> {
                         });
                         return Ok(false);
                     }
-                    Err(Stop::Altered(DownloadError::Altered {
+                    Err(Stop::Altered(Box::new(Alteration {
                         what: wanted.what.to_owned(),
                         path: wanted.path.to_owned(),
                         expected: wanted.sha256,
                         expected_size: wanted.size,
                         found,
                         found_size: size,
-                    }))
+                    })))
                 }
             },
         )
@@ -289,7 +296,7 @@ impl<'a> Downloader<'a> {
 
     /// Tries mirror after mirror. `attempt` says true when it is done, false to go on with the
     /// next mirror (or this one, when it is the only one).
-    fn from_mirrors(
+    fn try_mirrors(
         &mut self,
         what: &str,
         archive: &str,
@@ -320,7 +327,7 @@ impl<'a> Downloader<'a> {
                     return Err(DownloadError::Interrupted);
                 }
                 Err(Stop::Store(error)) => return Err(error.into()),
-                Err(Stop::Altered(error)) => return Err(error),
+                Err(Stop::Altered(found)) => return Err(DownloadError::Altered(found)),
                 Err(Stop::Transfer(error)) => {
                     gone += usize::from(error == TransferError::NotFound);
                     reasons.push(error.to_string());
@@ -397,7 +404,7 @@ impl<'a> Downloader<'a> {
 enum Stop {
     Transfer(TransferError),
     Store(StoreError),
-    Altered(DownloadError),
+    Altered(Box<Alteration>),
 }
 
 impl From<TransferError> for Stop {

@@ -3,7 +3,7 @@
 mod download;
 mod transport;
 
-pub use download::{DownloadError, Downloader, Wanted};
+pub use download::{Alteration, DownloadError, Downloader, Wanted};
 
 /// Bytes read at a time from a `file:` mirror.
 const BUFFER: u64 = 256 * 1024;
