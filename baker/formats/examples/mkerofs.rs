@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -136,6 +136,6 @@ fn main() -> Result<()> {
         progress: &progress,
     };
     let summary = erofs::write(&request, &mut out)?;
-    println!("{summary:?} in {:?}", begin.elapsed());
+    writeln!(io::stdout(), "{summary:?} in {:?}", begin.elapsed())?;
     Ok(())
 }
