@@ -10,8 +10,15 @@ use std::process::Command;
 fn main() {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = manifest.join("../..");
-    let workspace = workspace.canonicalize().expect("the crate lies in its workspace");
-    for part in ["firmware/guest", "firmware/contract", "Cargo.lock", "Cargo.toml"] {
+    let workspace = workspace
+        .canonicalize()
+        .expect("the crate lies in its workspace");
+    for part in [
+        "firmware/guest",
+        "firmware/contract",
+        "Cargo.lock",
+        "Cargo.toml",
+    ] {
         println!("cargo:rerun-if-changed={}", workspace.join(part).display());
     }
     let architecture = variable("CARGO_CFG_TARGET_ARCH");
@@ -35,17 +42,35 @@ fn build(workspace: &Path, target: &str, folder: &Path) {
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .current_dir(workspace)
-        .args(["build", "--package", "baker-guest", "--profile", "guest", "--target", target])
+        .args([
+            "build",
+            "--package",
+            "baker-guest",
+            "--profile",
+            "guest",
+            "--target",
+            target,
+        ])
         .arg("--target-dir")
         .arg(folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     // What the outer cargo set for its own compiler (clippy's wrapper, its flags) is not meant
     // for the guest.
-    for inherited in ["RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTFLAGS", "CARGO_TARGET_DIR"] {
+    for inherited in [
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+    ] {
         cargo.env_remove(inherited);
     }
-    let status = cargo.status().expect("cargo, which runs this script, can be started");
-    assert!(status.success(), "building the guest program failed: {status}");
+    let status = cargo
+        .status()
+        .expect("cargo, which runs this script, can be started");
+    assert!(
+        status.success(),
+        "building the guest program failed: {status}"
+    );
 }
 
 fn variable(name: &str) -> String {

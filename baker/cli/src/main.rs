@@ -1,2 +1,16 @@
-//! (skeleton)
-fn main() {}
+//! `baker`: from a recipe to a booted, signed release.
+
+mod app;
+mod commands;
+mod config;
+mod context;
+mod exit;
+mod guest;
+mod pipeline;
+mod source;
+mod ui;
+mod workdir;
+
+fn main() -> std::process::ExitCode {
+    app::main()
+}

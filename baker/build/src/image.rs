@@ -1,0 +1,136 @@
+//! The image stage: tree in, root file system image out.
+//!
+//! Takes the finished tree and its contents; gives one file in the work folder. Never changes
+//! the tree, never looks at a clock: ids and times are given.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use baker_formats::erofs;
+use baker_model::event::Outcome;
+use baker_model::recipe::{Compression, Root, RootFormat};
+use baker_model::tree::Contents;
+use baker_model::{Digest, Event, Interrupt, Listener, Tree};
+
+/// Name of the stage in events.
+const STAGE: &str = "image";
+
+/// Bytes gathered before a write.
+const BUFFER: usize = 1 << 20;
+
+/// zstd level when the recipe names none: smaller gives little, larger takes long.
+const ZSTD_LEVEL: u32 = 9;
+
+/// LZ4HC level when the recipe names none; the default of the LZ4 library.
+const LZ4HC_LEVEL: u32 = 9;
+
+/// What [`image`] needs.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The root file system.
+    pub tree: &'a Tree,
+    /// Where the larger files are.
+    pub contents: &'a dyn Contents,
+    /// Format and compression.
+    pub root: &'a Root,
+    /// Digest of the lock; the file system's UUID comes from it.
+    pub lock: &'a Digest,
+    /// The time of the image, seconds since 1970-01-01 UTC.
+    pub epoch: i64,
+    /// Threads that compress; never changes the result.
+    pub threads: NonZeroUsize,
+    /// The file to write.
+    pub out: &'a Path,
+    /// Hears how it goes.
+    pub listener: &'a dyn Listener,
+    /// Ends the work early.
+    pub interrupt: &'a Interrupt,
+}
+
+/// The image cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The file cannot be written.
+    #[error("cannot write the root image {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The EROFS writer refused.
+    #[error("cannot make the EROFS image")]
+    Erofs(#[source] erofs::Error),
+    /// The SquashFS writer refused.
+    #[error("cannot make the SquashFS image")]
+    Squashfs,
+}
+
+/// Writes the root image and gives its size in bytes, a multiple of 4096.
+///
+/// # Errors
+/// The tree cannot be expressed in the format, a content cannot be read, or the file cannot be
+/// written.
+pub fn image(request: Request<'_>) -> Result<u64, ImageError> {
+    let files = || request.tree.walk().map(|(_, node)| &node.kind);
+    let total = files()
+        .map(|kind| match kind {
+            baker_model::tree::Kind::File { content, .. } => content.size(),
+            _ => 0,
+        })
+        .sum();
+    request.listener.event(Event::Started { stage: STAGE, total: Some(total), unit: "bytes" });
+    let size = write(&request)?;
+    let summary = format!("{} nodes, {} KiB", request.tree.len(), size / 1024);
+    request.listener.event(Event::Finished { stage: STAGE, how: Outcome::Done, summary });
+    Ok(size)
+}
+
+fn write(request: &Request<'_>) -> Result<u64, ImageError> {
+    let failed = |source| ImageError::Write { path: request.out.to_owned(), source };
+    let file = File::create_new(request.out).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    let progress = |by| request.listener.event(Event::Advanced { stage: STAGE, by });
+    let uuid = request.lock.derive("root-filesystem").to_uuid_bytes();
+    let size = match request.root.format {
+        RootFormat::Erofs => {
+            let options = erofs::Options {
+                compression: compression(request.root),
+                uuid,
+                epoch: request.epoch,
+                threads: request.threads,
+                ..erofs::Options::default()
+            };
+            let request = erofs::Request {
+                tree: request.tree,
+                contents: request.contents,
+                options: &options,
+                interrupt: request.interrupt,
+                progress: &progress,
+            };
+            erofs::write(&request, &mut out).map_err(ImageError::Erofs)?.size
+        }
+        RootFormat::Squashfs => return Err(ImageError::Squashfs),
+    };
+    out.flush().map_err(failed)?;
+    let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
+    let size = size.next_multiple_of(4096);
+    file.set_len(size).map_err(failed)?;
+    Ok(size)
+}
+
+fn compression(root: &Root) -> erofs::Compression {
+    match root.compression {
+        Compression::None => erofs::Compression::None,
+        Compression::Lz4hc => {
+            erofs::Compression::Lz4hc { level: root.level.unwrap_or(LZ4HC_LEVEL) }
+        }
+        Compression::Zstd => {
+            let level = root.level.unwrap_or(ZSTD_LEVEL);
+            erofs::Compression::Zstd { level: i32::try_from(level).unwrap_or(i32::MAX) }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! From the command line to an exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use baker_model::Interrupt;
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::config::{Config, Global};
+use crate::context::Context;
+use crate::exit::Failure;
+
+/// Bakes verified operating system images, proves that they boot, and signs them.
+///
+/// Exit codes: 0 done, 1 a fault of baker or the system, 2 wrong command line,
+/// 3 wrong recipe, 4 lock or fetch failed, 5 build failed, 6 the image failed
+/// its test, 7 verification failed, 8 publishing failed, 9 something is missing
+/// on this machine (QEMU, firmware), 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "baker", version, max_term_width = 80)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a signing key
+    #[command(subcommand)]
+    Key(commands::key::Command),
+    /// Pin every input of a recipe: resolve, verify, write recipe.lock
+    Lock(commands::lock::Args),
+    /// Bring everything that the lock names into the store
+    Fetch(commands::fetch::Args),
+    /// Build the disk from the lock; needs no network
+    Bake(commands::bake::Args),
+    /// Boot a bake or release in QEMU and judge it
+    Test(commands::test::Args),
+    /// Boot a bake or release for a person, console attached
+    Run(commands::run::Args),
+    /// Check the lock, fetch, bake, test, sign and publish: the main job
+    Release(commands::release::Args),
+    /// Check everything that a release says of itself, offline
+    Verify(commands::verify::Args),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version are answers, all else is a wrong command line; clap knows both codes.
+        Err(error) => error.exit(),
+    };
+    let interrupt = Arc::new(Interrupt::new());
+    let context = match Config::settle(&arguments.global) {
+        Ok(config) => Context::new(config, &arguments.global, Arc::clone(&interrupt)),
+        Err(failure) => return crate::ui::report_without_context(&failure),
+    };
+    watch_signals(interrupt);
+    let result = dispatch(arguments.command, &context);
+    context.finish(result)
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Key(command) => commands::key::run(&command, context),
+        Command::Lock(args) => commands::lock::run(&args, context),
+        Command::Fetch(args) => commands::fetch::run(&args, context),
+        Command::Bake(args) => commands::bake::run(&args, context),
+        Command::Test(args) => commands::test::run(&args, context),
+        Command::Run(args) => commands::run::run(&args, context),
+        Command::Release(args) => commands::release::run(&args, context),
+        Command::Verify(args) => commands::verify::run(&args, context),
+    }
+}
+
+/// Raises the interrupt on Ctrl-C and on a request to terminate. The stages look at it, clean up
+/// and end with an error; a second signal ends the process at once.
+fn watch_signals(interrupt: Arc<Interrupt>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let watch = async move {
+        let (Ok(mut int), Ok(mut term)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+            if interrupt.is_raised() {
+                std::process::exit(crate::exit::Exit::Interrupted.code().into());
+            }
+            interrupt.raise();
+        }
+    };
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        if let Ok(runtime) = runtime {
+            runtime.block_on(watch);
+        }
+    });
+}

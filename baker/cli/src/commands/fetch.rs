@@ -1,0 +1,47 @@
+//! `baker fetch`
+
+use std::path::PathBuf;
+
+use baker_fetch::{Check, FetchOptions};
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::source::RecipeFolder;
+
+/// Brings everything that the lock names into the store; after that, baking
+/// needs no network.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the recipe
+    recipe: PathBuf,
+    /// Downloads at once
+    #[arg(long, default_value_t = 6, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=16))]
+    jobs: u16,
+    /// Read what is stored already in full, and fetch again what was altered
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs it.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let folder = RecipeFolder::read(&args.recipe)?;
+    let lock = folder.checked_lock()?;
+    let check = if args.check {
+        Check::Digest
+    } else {
+        Check::Size
+    };
+    let options = FetchOptions {
+        jobs: args.jobs.into(),
+        check,
+    };
+    let fetched = context.fetch_inputs(&lock, options)?;
+    let text = format!(
+        "{} packages in the store",
+        fetched.stored + fetched.downloaded
+    );
+    let value = serde_json::json!({
+        "stored": fetched.stored, "downloaded": fetched.downloaded, "bytes": fetched.bytes,
+    });
+    context.answer(&text, &value)
+}

@@ -1,0 +1,10 @@
+//! One file per command: its arguments, and what it does with them.
+
+pub mod bake;
+pub mod fetch;
+pub mod key;
+pub mod lock;
+pub mod release;
+pub mod run;
+pub mod test;
+pub mod verify;

@@ -1,0 +1,73 @@
+//! `baker verify`
+
+use std::path::PathBuf;
+
+use crate::context::Context;
+use baker_ship::{Problem, Report};
+
+use crate::exit::{Exit, Failure};
+use crate::ui::Answer;
+
+/// Checks everything that a release says of itself, offline: signatures, the
+/// digest of every file, what the tests were run on. Lists every problem.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the release
+    release: PathBuf,
+    /// Public key that must have signed it; may be repeated [default: those of
+    /// the config file]
+    #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
+    trust: Vec<PathBuf>,
+}
+
+/// Runs it.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let trust = context.trust(&args.trust)?;
+    let report = baker_ship::verify(
+        &args.release,
+        &trust,
+        context.listener(),
+        context.interrupt(),
+    )
+    .map_err(|error| context.failure(Exit::Verify, error))?;
+    for warning in &report.warnings {
+        context.printer().warn(&warning.to_string());
+    }
+    if !report.is_good() {
+        if context.printer().answer() == Answer::Json {
+            context.printer().json(&report)?;
+        }
+        let mut text = format!("{} does not verify:", args.release.display());
+        for problem in &report.problems {
+            text.push_str(&format!("\n- {problem}"));
+        }
+        let help = report.problems.iter().find_map(Problem::help);
+        let failure = Failure::message(Exit::Verify, text);
+        let usual = "get the release again from whoever published it".to_owned();
+        return Err(failure.help(help.map_or(usual, str::to_owned)));
+    }
+    context.answer(&praise(&report), &report)
+}
+
+/// What holds, in a few lines.
+fn praise(report: &Report) -> String {
+    let Some(facts) = &report.facts else {
+        return String::new();
+    };
+    let signers: Vec<&str> = facts
+        .signed_by
+        .iter()
+        .map(|signer| signer.name.as_str())
+        .collect();
+    format!(
+        "{} {} ({}) is good: {} files, {} MiB, signed by {}\nroot hash {}\nmanifest  {}",
+        facts.name,
+        facts.version,
+        facts.architecture,
+        facts.files,
+        facts.bytes >> 20,
+        signers.join(", "),
+        facts.root_hash,
+        facts.manifest,
+    )
+}

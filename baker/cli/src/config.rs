@@ -1,0 +1,150 @@
+//! Where things are on this machine: flags, then environment, then the config file, then defaults.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::exit::{Exit, Failure};
+
+/// Options that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// Folder of inputs and stage results [default: ~/.cache/baker]
+    #[arg(long, global = true, env = "BAKER_STORE", value_name = "FOLDER")]
+    pub store: Option<PathBuf>,
+    /// Archive to fetch from, as URL or name=URL; may be repeated [default: the
+    /// host's own apt sources]
+    #[arg(
+        long,
+        global = true,
+        env = "BAKER_MIRROR",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub mirror: Vec<String>,
+    /// OpenPGP keyring that archives must be signed by; may be repeated
+    /// [default: the host's Debian archive keyring]
+    #[arg(
+        long,
+        global = true,
+        env = "BAKER_KEYRING",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub keyring: Vec<PathBuf>,
+    /// Config file [default: ~/.config/baker/config.toml]
+    #[arg(long, global = true, env = "BAKER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Answer in JSON: one object per event and line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but errors and the answer
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The config file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct File {
+    store: Option<PathBuf>,
+    mirrors: Vec<String>,
+    keyrings: Vec<PathBuf>,
+    key: Option<PathBuf>,
+    trust: Vec<PathBuf>,
+}
+
+/// Everything settled.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Folder of the store.
+    pub store: PathBuf,
+    /// Mirrors as given (`URL` or `name=URL`); empty: the host's apt sources.
+    pub mirrors: Vec<String>,
+    /// Keyrings as given; empty: the host's.
+    pub keyrings: Vec<PathBuf>,
+    /// Signing key.
+    pub key: Option<PathBuf>,
+    /// Public keys that releases may be signed by.
+    pub trust: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Settles what flags, environment and config file say.
+    pub fn settle(global: &Global) -> Result<Self, Failure> {
+        let file = read_file(global)?;
+        let or = |flags: &[PathBuf], file: Vec<PathBuf>| match flags {
+            [] => file,
+            flags => flags.to_vec(),
+        };
+        Ok(Self {
+            store: global
+                .store
+                .clone()
+                .or(file.store)
+                .unwrap_or_else(default_store),
+            mirrors: if global.mirror.is_empty() {
+                file.mirrors
+            } else {
+                global.mirror.clone()
+            },
+            keyrings: or(&global.keyring, file.keyrings),
+            key: file.key,
+            trust: file.trust,
+        })
+    }
+}
+
+fn read_file(global: &Global) -> Result<File, Failure> {
+    let path = match &global.config {
+        Some(path) => path.clone(),
+        None => home_folder("XDG_CONFIG_HOME", ".config").join("baker/config.toml"),
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && global.config.is_none() => {
+            return Ok(File::default());
+        }
+        Err(error) => {
+            return Err(Failure::new(Exit::Usage, error)
+                .context(format!("cannot read the config file {}", path.display())));
+        }
+    };
+    toml::from_str(&text).map_err(|error| {
+        Failure::new(Exit::Usage, error)
+            .context(format!("cannot use the config file {}", path.display()))
+    })
+}
+
+fn default_store() -> PathBuf {
+    home_folder("XDG_CACHE_HOME", ".cache").join("baker")
+}
+
+/// The folder that an XDG variable names, else the usual one in the home folder.
+fn home_folder(variable: &str, usual: &str) -> PathBuf {
+    let named = env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    named.unwrap_or_else(|| {
+        let home = env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+        Path::new(&home).join(usual)
+    })
+}

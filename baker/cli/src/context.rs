@@ -1,0 +1,199 @@
+//! What every command works with: configuration, the printer, progress, and the wish to stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use baker_fetch::{FetchError, FetchOptions, Fetched, LockError, Sources, Store};
+use baker_model::lock::GuestLock;
+use baker_model::{Interrupt, Listener, Lock};
+use baker_ship::{Key, Passphrase, Trust};
+use serde::Serialize;
+
+use crate::commands::key::{PASSPHRASE_VARIABLE, key_failure};
+use crate::config::{Color, Config, Global};
+use crate::exit::{Exit, Failure};
+use crate::guest;
+use crate::ui::{Answer, Colour, Printer, Progress, Settings, Talk};
+
+/// Shared by all of one command.
+pub struct Context {
+    config: Config,
+    printer: Arc<Printer>,
+    progress: Progress,
+    interrupt: Arc<Interrupt>,
+    guest: GuestLock,
+}
+
+impl Context {
+    /// Settles how to talk.
+    pub fn new(config: Config, global: &Global, interrupt: Arc<Interrupt>) -> Self {
+        let settings = Settings {
+            answer: if global.json {
+                Answer::Json
+            } else {
+                Answer::Text
+            },
+            talk: if global.quiet {
+                Talk::Quiet
+            } else {
+                Talk::Normal
+            },
+            colour: match global.color {
+                Color::Auto => Colour::Auto,
+                Color::Always => Colour::Always,
+                Color::Never => Colour::Never,
+            },
+        };
+        let printer = Arc::new(Printer::of_process(settings));
+        let progress = Progress::new(Arc::clone(&printer));
+        Self {
+            config,
+            printer,
+            progress,
+            interrupt,
+            guest: guest::lock(),
+        }
+    }
+
+    /// Takes the events of stages.
+    pub fn listener(&self) -> &dyn Listener {
+        &self.progress
+    }
+
+    /// The wish to stop.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    /// The guest program, as a lock names it.
+    pub fn guest(&self) -> &GuestLock {
+        &self.guest
+    }
+
+    /// Who writes to the terminal.
+    pub fn printer(&self) -> &Printer {
+        &self.printer
+    }
+
+    /// The stage table: what took how long.
+    pub fn show_timings(&self) {
+        self.progress.finish();
+    }
+
+    /// Gives the answer of a command: `text` for people, `value` where JSON is wanted.
+    pub fn answer(&self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
+        match self.printer.answer() {
+            Answer::Text => self.printer.data(text),
+            Answer::Json => self.printer.json(value),
+        }
+    }
+
+    /// Ends the program: reports a failure, gives the exit code.
+    pub fn finish(&self, result: Result<(), Failure>) -> ExitCode {
+        match result {
+            Ok(()) => Exit::Success.into(),
+            Err(failure) => {
+                self.printer.failure(&failure);
+                failure.exit.into()
+            }
+        }
+    }
+
+    /// A failure of a stage. When a person asked to stop, that is the reason, whatever the stage
+    /// made of it.
+    pub fn failure(&self, exit: Exit, error: impl Into<anyhow::Error>) -> Failure {
+        if self.interrupt.is_raised() {
+            return Failure::message(
+                Exit::Interrupted,
+                "interrupted; nothing half-written is left",
+            );
+        }
+        Failure::new(exit, error)
+    }
+
+    /// The archives to fetch from.
+    pub fn sources(&self) -> Result<Sources, Failure> {
+        let refused = |error| Failure::new(Exit::Usage, error);
+        let mut sources = Sources::from_host(Path::new("/")).map_err(refused)?;
+        for mirror in &self.config.mirrors {
+            sources = sources.with_mirror(mirror).map_err(refused)?;
+        }
+        if !self.config.keyrings.is_empty() {
+            sources = sources.with_keyrings(self.config.keyrings.clone());
+        }
+        Ok(sources)
+    }
+
+    /// The store.
+    pub fn store(&self) -> Result<Store, Failure> {
+        Store::open(&self.config.store).map_err(|error| {
+            self.failure(Exit::Fetch, error)
+                .help("name a folder that you can write to with --store")
+        })
+    }
+
+    /// The fetch stage.
+    pub fn fetch_inputs(&self, lock: &Lock, options: FetchOptions) -> Result<Fetched, Failure> {
+        let (sources, store) = (self.sources()?, self.store()?);
+        baker_fetch::fetch(
+            lock,
+            &sources,
+            &store,
+            self.listener(),
+            self.interrupt(),
+            options,
+        )
+        .map_err(|error| self.fetch_failure(error))
+    }
+
+    fn fetch_failure(&self, error: FetchError) -> Failure {
+        let help = match &error {
+            FetchError::Gone { .. } => None,
+            FetchError::Download(_) => {
+                Some("look at the mirror, or name another with --mirror URL")
+            }
+            FetchError::Store(_) => Some("make room, or name another store with --store FOLDER"),
+        };
+        let failure = self.failure(Exit::Fetch, error);
+        match help {
+            Some(help) if failure.exit == Exit::Fetch => failure.help(help),
+            _ => failure,
+        }
+    }
+
+    /// A failure of the resolve stage.
+    pub fn lock_failure(&self, error: LockError) -> Failure {
+        self.failure(Exit::Fetch, error)
+    }
+
+    /// The signing key: the flag's, else the config file's.
+    pub fn key(&self, flag: Option<&Path>) -> Result<Key, Failure> {
+        let path = flag.or(self.config.key.as_deref()).ok_or_else(|| {
+            Failure::message(Exit::Usage, "no key is named to sign with").help(
+                "name one with --key FILE, or make one: baker key new out/development --development",
+            )
+        })?;
+        let passphrase = match std::env::var(PASSPHRASE_VARIABLE) {
+            Ok(text) => Some(Passphrase::new(text).map_err(key_failure)?),
+            Err(_) => None,
+        };
+        Key::load(path, passphrase.as_ref()).map_err(key_failure)
+    }
+
+    /// Whom to trust: the flags' keys, else the config file's.
+    pub fn trust(&self, flags: &[std::path::PathBuf]) -> Result<Trust, Failure> {
+        let paths = if flags.is_empty() {
+            &self.config.trust
+        } else {
+            flags
+        };
+        let keys = paths
+            .iter()
+            .map(|path| Trust::load_key(path))
+            .collect::<Result<Vec<_>, _>>();
+        keys.map(Trust::of).map_err(|error| {
+            Failure::new(Exit::Usage, error).help("name the publisher's .pub file with --trust")
+        })
+    }
+}

@@ -1,0 +1,401 @@
+//! From lock and store to a draft: the stages assemble to describe.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use baker_build::describe::{Bytes, Piece};
+use baker_build::{
+    Spool, assemble, configure, describe, disk, dpkg_database, image, initrd, kernel, modules,
+    overlay, uki, verity,
+};
+use baker_contract::ROOT_HASH_KEY;
+use baker_fetch::Store;
+use baker_model::manifest::FileRole;
+use baker_model::tree::{Contents, Kind, LastLink, TreePath};
+use baker_model::{Digest, Lock, Manifest, Tree};
+
+use super::{LOCK, Names, RECIPE};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::guest;
+use crate::source::RecipeFolder;
+use crate::workdir::WorkFolder;
+
+/// A folder like a release, but untested and unsigned.
+#[derive(Debug)]
+pub struct Draft {
+    /// The folder.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+/// Bakes into `to/<name>-<version>.draft`.
+pub fn bake_draft(
+    folder: &RecipeFolder,
+    lock: &Lock,
+    to: &Path,
+    threads: Option<NonZeroUsize>,
+    context: &Context,
+) -> Result<Draft, Failure> {
+    let names = Names::of(&folder.recipe);
+    let target = to.join(format!("{}.draft", names.folder));
+    if target.exists() {
+        let problem = format!("{} is already there", target.display());
+        let help = format!(
+            "remove it (rm -r {}), or name another folder with --to",
+            target.display()
+        );
+        return Err(Failure::message(Exit::Build, problem).help(help));
+    }
+    let work = work_folder(to, &names, context)?;
+    let draft = bake(folder, lock, &work, threads, context)?;
+    let write = |error| {
+        context
+            .failure(Exit::Build, error)
+            .context(format!("cannot write {}", target.display()))
+    };
+    fs::write(
+        draft.path.join(baker_ship::MANIFEST),
+        draft.manifest.to_bytes(),
+    )
+    .map_err(write)?;
+    fs::rename(&draft.path, &target).map_err(write)?;
+    context.show_timings();
+    Ok(Draft {
+        path: target,
+        ..draft
+    })
+}
+
+/// The hidden folder for the work, beside the result.
+pub fn work_folder(to: &Path, names: &Names, context: &Context) -> Result<WorkFolder, Failure> {
+    WorkFolder::new(to, &names.folder).map_err(|error| {
+        context
+            .failure(Exit::Build, error)
+            .context(format!("cannot write into {}", to.display()))
+            .help("name a folder that you can write to with --to")
+    })
+}
+
+/// Bakes into the folder `draft` of the work folder. The manifest is given, not written: tests
+/// are yet to be added to it.
+pub fn bake(
+    folder: &RecipeFolder,
+    lock: &Lock,
+    work: &WorkFolder,
+    threads: Option<NonZeroUsize>,
+    context: &Context,
+) -> Result<Draft, Failure> {
+    let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let baking = Baking {
+        folder,
+        lock,
+        digest: lock.digest(),
+        store: &context.store()?,
+        work: work.path().to_owned(),
+        threads: threads.unwrap_or_else(cores),
+        context,
+    };
+    let path = work.path().join("draft");
+    fs::create_dir(&path).map_err(|error| baking.failed(error))?;
+    let manifest = baking.run(&path)?;
+    Ok(Draft { path, manifest })
+}
+
+/// One bake: what all its stages share.
+struct Baking<'a> {
+    folder: &'a RecipeFolder,
+    lock: &'a Lock,
+    digest: Digest,
+    store: &'a Store,
+    work: PathBuf,
+    threads: NonZeroUsize,
+    context: &'a Context,
+}
+
+impl Baking<'_> {
+    fn run(&self, out: &Path) -> Result<Manifest, Failure> {
+        let spool = Spool::new(&self.work).map_err(|error| self.failed(error))?;
+        // The kernel package is large and has nothing to do with the others: it is read beside
+        // them, and its initrd is packed while the root is.
+        let (root, kernel) = thread::scope(|scope| {
+            let kernel = scope.spawn(|| self.kernel(&spool));
+            (self.root(&spool), joined(kernel))
+        });
+        let (mut root, kernel) = (root?, kernel?);
+        self.install_modules(&mut root, &kernel, &spool)?;
+        self.leave_out(&mut root)?;
+        let (sealed, initrd) = thread::scope(|scope| {
+            let initrd = scope.spawn(|| self.initrd(&kernel, &spool));
+            (self.seal(&root, &spool), joined(initrd))
+        });
+        let (sealed, initrd) = (sealed?, initrd?);
+        let uki = self.uki(&root, &spool, &kernel, &initrd, &sealed)?;
+        self.finish(out, &sealed, &uki)
+    }
+
+    fn kernel(&self, spool: &Spool) -> Result<kernel::KernelParts, Failure> {
+        kernel::kernel(self.kernel_request(), spool).map_err(|error| self.assembly(error))
+    }
+
+    fn kernel_request(&self) -> kernel::Request<'_> {
+        kernel::Request {
+            lock: self.lock,
+            inputs: self.store,
+            threads: 1,
+            interrupt: self.context.interrupt(),
+        }
+    }
+
+    /// The root as packages and recipe want it, still without kernel modules.
+    fn root(&self, spool: &Spool) -> Result<Tree, Failure> {
+        let (recipe, epoch) = (&self.folder.recipe, self.lock.epoch);
+        let request = assemble::Request {
+            lock: self.lock,
+            inputs: self.store,
+            spool,
+            threads: self.threads,
+            limits: assemble::Limits::default(),
+            listener: self.context.listener(),
+            interrupt: self.context.interrupt(),
+        };
+        let mut assembled = assemble::assemble(request).map_err(|error| self.assembly(error))?;
+        dpkg_database::record(&mut assembled, spool, epoch).map_err(|error| self.failed(error))?;
+        let listener = self.context.listener();
+        let mut configured = configure::prepare(assembled, recipe, spool, epoch)
+            .map_err(|error| self.failed(error))?;
+        let overlay = |error: overlay::OverlayError| {
+            let help = error.hint();
+            let failure = self.failed(error);
+            match help {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        };
+        overlay::identity(&mut configured.tree, recipe, spool, epoch).map_err(overlay)?;
+        let request = overlay::Request {
+            recipe,
+            lock: self.lock,
+            folder: &self.folder.path,
+            spool,
+        };
+        overlay::files(&mut configured.tree, request).map_err(overlay)?;
+        let (tree, _) = configure::finish(configured, recipe, spool, epoch, listener)
+            .map_err(|error| self.failed(error))?;
+        Ok(tree)
+    }
+
+    fn install_modules(
+        &self,
+        root: &mut Tree,
+        kernel: &kernel::KernelParts,
+        spool: &Spool,
+    ) -> Result<(), Failure> {
+        let selection = &self.folder.recipe.kernel.root_modules;
+        modules::install(root, &kernel.modules, spool, selection, self.lock.epoch)
+            .map(drop)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn leave_out(&self, root: &mut Tree) -> Result<(), Failure> {
+        let patterns = &self.folder.recipe.root.exclude;
+        let removed = overlay::exclude(root, patterns, "configure", self.context.listener());
+        removed.map(drop).map_err(|error| self.failed(error))
+    }
+
+    fn initrd(&self, kernel: &kernel::KernelParts, spool: &Spool) -> Result<Vec<u8>, Failure> {
+        let recipe = &self.folder.recipe;
+        let request = modules::InitrdRequest {
+            kernel: &kernel.modules,
+            contents: spool,
+            names: &recipe.kernel.modules,
+            root_format: recipe.root.format,
+        };
+        let modules = modules::initrd_modules(request).map_err(|error| self.failed(error))?;
+        let modules: Vec<_> = modules
+            .into_iter()
+            .map(|module| initrd::Module {
+                path: module.path,
+                bytes: module.bytes,
+            })
+            .collect();
+        let request = initrd::Request {
+            guest: guest::PROGRAM,
+            modules: &modules,
+            root_format: recipe.root.format,
+            epoch: self.lock.epoch,
+            packing: initrd::Packing::default(),
+            budget: None,
+        };
+        Ok(initrd::initrd(&request)
+            .map_err(|error| self.failed(error))?
+            .bytes)
+    }
+
+    /// Root image and hash tree.
+    fn seal(&self, root: &Tree, spool: &Spool) -> Result<Sealed, Failure> {
+        let image = self.work.join("root.image");
+        let request = image::Request {
+            tree: root,
+            contents: spool,
+            root: &self.folder.recipe.root,
+            lock: &self.digest,
+            epoch: self.lock.epoch,
+            threads: self.threads,
+            out: &image,
+            listener: self.context.listener(),
+            interrupt: self.context.interrupt(),
+        };
+        image::image(request).map_err(|error| self.failed(error))?;
+        let tree = self.work.join("root.verity");
+        let request = verity::Request {
+            image: &image,
+            tree: &tree,
+            lock: self.digest,
+            threads: self.threads.get(),
+        };
+        let hash_tree = verity::verity(&request).map_err(|error| self.failed(error))?;
+        Ok(Sealed {
+            image,
+            tree,
+            root_hash: Digest::from_bytes(hash_tree.root_hash),
+        })
+    }
+
+    fn command_line(&self, root_hash: &Digest) -> String {
+        let mut words = self.folder.recipe.kernel.command_line.clone();
+        words.push(format!("{ROOT_HASH_KEY}={root_hash}"));
+        words.join(" ")
+    }
+
+    fn uki(
+        &self,
+        root: &Tree,
+        spool: &Spool,
+        kernel: &kernel::KernelParts,
+        initrd: &[u8],
+        sealed: &Sealed,
+    ) -> Result<Uki, Failure> {
+        let boot = kernel::boot_parts(self.kernel_request(), self.folder.recipe.architecture)
+            .map_err(|error| self.assembly(error))?;
+        let os_release =
+            file(root, spool, "usr/lib/os-release").map_err(|error| self.failed(error))?;
+        let request = uki::Request {
+            stub: &boot.stub,
+            kernel: &kernel.image,
+            initrd,
+            command_line: &self.command_line(&sealed.root_hash),
+            os_release: &os_release,
+            release: &kernel.release,
+        };
+        let bytes = uki::uki(&request).map_err(|error| self.failed(error))?;
+        Ok(Uki {
+            bytes,
+            loader: boot.loader,
+        })
+    }
+
+    /// Disk and manifest.
+    fn finish(&self, out: &Path, sealed: &Sealed, uki: &Uki) -> Result<Manifest, Failure> {
+        let names = Names::of(&self.folder.recipe);
+        let failed = |error: std::io::Error| self.failed(error).context("cannot write the draft");
+        fs::write(out.join(&names.uki), &uki.bytes).map_err(failed)?;
+        fs::write(out.join(RECIPE), &self.folder.text).map_err(failed)?;
+        fs::write(out.join(LOCK), self.lock.to_text()).map_err(failed)?;
+        let recipe = &self.folder.recipe;
+        let loader = disk::Loader {
+            program: &uki.loader,
+            menu_seconds: recipe.boot.menu_seconds,
+        };
+        let request = disk::Request {
+            path: &out.join(&names.disk),
+            name: &recipe.name,
+            version: &recipe.version,
+            architecture: recipe.architecture,
+            lock: self.digest,
+            epoch: self.lock.epoch,
+            disk: &recipe.disk,
+            uki: &uki.bytes,
+            loader: Some(loader),
+            root: &sealed.image,
+            tree: &sealed.tree,
+            root_hash: *sealed.root_hash.as_bytes(),
+        };
+        disk::disk(&request).map_err(|error| self.failed(error))?;
+        let piece = |name: &str, role| Piece {
+            name: name.to_owned(),
+            role,
+            bytes: Bytes::File(out.join(name)),
+        };
+        let request = describe::Request {
+            recipe: &self.folder.recipe,
+            lock: self.lock,
+            root_hash: sealed.root_hash,
+            command_line: self.command_line(&sealed.root_hash),
+            baker_version: env!("CARGO_PKG_VERSION").to_owned(),
+            source: self.folder.git(),
+            pieces: vec![
+                piece(&names.disk, FileRole::Disk),
+                piece(&names.uki, FileRole::Uki),
+                piece(RECIPE, FileRole::Recipe),
+                piece(LOCK, FileRole::Lock),
+            ],
+            waivers: Vec::new(),
+            threads: self.threads,
+            interrupt: self.context.interrupt(),
+        };
+        describe::describe(request).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: impl Into<anyhow::Error>) -> Failure {
+        self.context.failure(Exit::Build, error)
+    }
+
+    fn assembly(&self, error: assemble::AssembleError) -> Failure {
+        let help = error.hint();
+        let failure = self.failed(error);
+        match help {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+}
+
+struct Sealed {
+    image: PathBuf,
+    tree: PathBuf,
+    root_hash: Digest,
+}
+
+struct Uki {
+    bytes: Vec<u8>,
+    loader: Vec<u8>,
+}
+
+/// The result of a thread; its panic goes on here.
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The bytes of one file of the tree.
+fn file(tree: &Tree, spool: &Spool, path: &str) -> anyhow::Result<Vec<u8>> {
+    let wanted = TreePath::new(path)?;
+    let found = tree.resolve(&wanted, LastLink::Follow);
+    let node = found.and_then(|path| tree.get(&path));
+    let Some(Kind::File { content, .. }) = node.map(|node| &node.kind) else {
+        anyhow::bail!("the root has no {wanted}");
+    };
+    match content {
+        baker_model::tree::Content::Inline(bytes) => Ok(bytes.to_vec()),
+        baker_model::tree::Content::Extern { digest, size } => {
+            let mut bytes = vec![0; usize::try_from(*size)?];
+            spool.read_exact_at(digest, 0, &mut bytes)?;
+            Ok(bytes)
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What this machine has to boot with.
+
+use baker_model::plan::{Firmware, TestPlan};
+use baker_vm::{AcceleratorChoice, Environment, Ovmf, Qemu, probe_accelerator};
+
+use crate::exit::{Exit, Failure};
+
+/// QEMU, firmware and accelerator.
+#[derive(Debug)]
+pub struct Host {
+    /// Search paths and overrides.
+    pub environment: Environment,
+    /// The QEMU found.
+    pub qemu: Qemu,
+    /// KVM when a probe guest ran on it, else TCG.
+    pub accelerator: AcceleratorChoice,
+    ovmf: Option<Ovmf>,
+}
+
+impl Host {
+    /// Finds what these plans need.
+    ///
+    /// # Errors
+    /// QEMU is missing, or OVMF is and a plan boots by UEFI.
+    pub fn find<'a>(plans: impl IntoIterator<Item = &'a TestPlan>) -> Result<Self, Failure> {
+        let environment = Environment::of_process();
+        let missing = |error| {
+            Failure::new(Exit::Environment, error)
+                .help("install QEMU: apt-get install qemu-system-x86 ovmf")
+        };
+        let qemu = Qemu::discover(&environment).map_err(missing)?;
+        let needs_uefi = plans
+            .into_iter()
+            .any(|plan| plan.firmware == Firmware::Uefi);
+        let ovmf = match (Ovmf::discover(&environment), needs_uefi) {
+            (Ok(ovmf), _) => Some(ovmf),
+            (Err(error), true) => {
+                return Err(Failure::new(Exit::Environment, error)
+                    .help("install the firmware: apt-get install ovmf"));
+            }
+            (Err(_), false) => None,
+        };
+        let accelerator = probe_accelerator(&qemu, &environment);
+        Ok(Self {
+            environment,
+            qemu,
+            accelerator,
+            ovmf,
+        })
+    }
+
+    /// The firmware; [`Host::find`] has made sure of it for its plans.
+    pub fn ovmf(&self) -> Result<&Ovmf, Failure> {
+        self.ovmf.as_ref().ok_or_else(|| {
+            Failure::message(
+                Exit::Environment,
+                "there is no UEFI firmware on this machine",
+            )
+            .help("install the firmware: apt-get install ovmf")
+        })
+    }
+}

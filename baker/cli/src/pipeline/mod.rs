@@ -1,0 +1,55 @@
+//! The only place where stages meet.
+//!
+//! Each stage takes and gives owned values; what flows from one to the next can be read here from
+//! top to bottom. Work happens in a hidden folder beside the result, and the last step is a rename.
+
+mod bake;
+mod host;
+mod release;
+mod smoke;
+
+use std::path::{Path, PathBuf};
+
+use baker_model::recipe::Recipe;
+
+pub use bake::bake_draft;
+pub use host::Host;
+pub use release::{ReleaseRequest, refuse_existing, release};
+pub use smoke::{Booted, answer_tests, run, test};
+
+/// Files of a release that the pipeline itself names.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// The folder: `<name>-<version>`.
+    pub folder: String,
+    /// The raw disk.
+    pub disk: String,
+    /// The unified kernel image.
+    pub uki: String,
+}
+
+impl Names {
+    /// The names of a recipe's release.
+    pub fn of(recipe: &Recipe) -> Self {
+        let (name, version) = (&recipe.name, &recipe.version);
+        Self {
+            folder: format!("{name}-{version}"),
+            disk: format!("{name}_{version}.raw"),
+            uki: format!("{name}_{version}.efi"),
+        }
+    }
+}
+
+/// Folder of the evidence inside a release.
+pub const EVIDENCE: &str = "evidence";
+
+/// The recipe as built, inside a release.
+pub const RECIPE: &str = "recipe.toml";
+
+/// The lock as built, inside a release.
+pub const LOCK: &str = "recipe.lock";
+
+/// Where the evidence of a release's tests is kept outside of the release.
+pub fn evidence_folder(evidence: &Path, release: &str) -> PathBuf {
+    evidence.join(release)
+}

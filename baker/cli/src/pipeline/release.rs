@@ -1,0 +1,164 @@
+//! The main job behind its last doors: bake, test, sign, publish.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use baker_model::manifest::{FileRole, ReleaseFile, TestFact, Waiver};
+use baker_model::{Digest, Lock, Manifest};
+use baker_ship::{Key, PublishError, SignError};
+
+use super::bake::{Draft, bake, work_folder};
+use super::host::Host;
+use super::smoke::{self, Booted, REPORT};
+use super::{EVIDENCE, Names, evidence_folder};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::source::RecipeFolder;
+
+/// What a release is made of.
+pub struct ReleaseRequest<'a> {
+    /// The recipe.
+    pub folder: &'a RecipeFolder,
+    /// Its lock, checked.
+    pub lock: &'a Lock,
+    /// Folder of releases.
+    pub to: &'a Path,
+    /// Folder of evidence, kept also when a test fails.
+    pub evidence: &'a Path,
+    /// Who signs.
+    pub key: &'a Key,
+    /// What to boot with; none when the tests are waived for `waiver`.
+    pub host: Option<&'a Host>,
+    /// Why there is no test.
+    pub waiver: Option<&'a str>,
+    /// Threads.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// A release in its place.
+pub struct Published {
+    /// The folder.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+/// Says early what publishing would say late.
+pub fn refuse_existing(folder: &RecipeFolder, to: &Path) -> Result<(), Failure> {
+    let target = to.join(Names::of(&folder.recipe).folder);
+    if target.symlink_metadata().is_ok() {
+        return Err(publish_failure(PublishError::AlreadyThere {
+            folder: target,
+        }));
+    }
+    Ok(())
+}
+
+/// Bakes, tests, signs and publishes; nothing has a final name until all of it is well.
+pub fn release(request: &ReleaseRequest<'_>, context: &Context) -> Result<Published, Failure> {
+    let names = Names::of(&request.folder.recipe);
+    let work = work_folder(request.to, &names, context)?;
+    let mut draft = bake(
+        request.folder,
+        request.lock,
+        &work,
+        request.threads,
+        context,
+    )?;
+    if let Some(reason) = request.waiver {
+        let waiver = Waiver {
+            what: "tests".to_owned(),
+            reason: reason.to_owned(),
+        };
+        draft.manifest.waivers.push(waiver);
+    }
+    if let Some(host) = request.host {
+        prove(request, &mut draft, host, context)?;
+    }
+    let manifest = draft.manifest.clone();
+    let signed = baker_ship::Draft::new(draft.path, draft.manifest)
+        .sign(request.key, context.listener(), context.interrupt())
+        .map_err(|error| sign_failure(error, context))?;
+    let listener = context.listener();
+    let published = baker_ship::to_folder(signed, request.to, listener, context.interrupt())
+        .map_err(|error| {
+            if context.interrupt().is_raised() {
+                context.failure(Exit::Publish, error)
+            } else {
+                publish_failure(error)
+            }
+        })?;
+    context.show_timings();
+    Ok(Published {
+        path: published.folder,
+        manifest,
+    })
+}
+
+/// Boots the draft by every plan and puts verdicts and evidence into it.
+fn prove(
+    request: &ReleaseRequest<'_>,
+    draft: &mut Draft,
+    host: &Host,
+    context: &Context,
+) -> Result<(), Failure> {
+    let names = Names::of(&request.folder.recipe);
+    let folder = evidence_folder(request.evidence, &names.folder);
+    let booted = Booted::new(draft.path.clone(), draft.manifest.clone());
+    let plans = &request.folder.recipe.tests;
+    let results = smoke::test(&booted, plans, host, &folder, context)?;
+    smoke::refuse_failed(&results)?;
+    for result in &results {
+        let title = result.evidence.plan.title();
+        for file in [REPORT, &result.evidence.serial_log] {
+            let name = format!("{EVIDENCE}/{title}/{file}");
+            let bytes = fs::read(result.folder.join(file))
+                .and_then(|bytes| {
+                    let target = draft.path.join(&name);
+                    fs::create_dir_all(target.parent().unwrap_or(&draft.path))?;
+                    fs::write(target, &bytes)?;
+                    Ok(bytes)
+                })
+                .map_err(|error| {
+                    Failure::new(Exit::Internal, error).context(format!("cannot keep {name}"))
+                })?;
+            draft.manifest.files.push(ReleaseFile {
+                name,
+                role: FileRole::Evidence,
+                size: bytes.len() as u64,
+                sha256: Digest::of(&bytes),
+            });
+        }
+        draft.manifest.tests.push(TestFact {
+            name: title.to_owned(),
+            verdict: result.evidence.verdict.clone(),
+            disk: result.evidence.disk_after,
+            milliseconds: result.evidence.milliseconds,
+            evidence: format!("{EVIDENCE}/{title}/{REPORT}"),
+        });
+    }
+    draft
+        .manifest
+        .files
+        .sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(())
+}
+
+fn sign_failure(error: SignError, context: &Context) -> Failure {
+    let help = error.help();
+    let failure = context.failure(Exit::Publish, error);
+    match help {
+        Some(help) if failure.exit == Exit::Publish => failure.help(help),
+        _ => failure,
+    }
+}
+
+fn publish_failure(error: PublishError) -> Failure {
+    let help = error.help();
+    let failure = Failure::new(Exit::Publish, error);
+    match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}

@@ -1,0 +1,196 @@
+//! Real images, booted in a real QEMU.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use baker_model::Digest;
+use baker_model::manifest::{FileRole, Manifest};
+use baker_tests::bakery::{Locked, alone, copy_folder, minimal, minimal_draft};
+use baker_tests::program::{Baker, Said};
+
+fn test(baker: &Baker, folder: &Path, plan: &str) -> Said {
+    let evidence = baker.home().join("evidence");
+    alone(|| {
+        baker.run([
+            "test".as_ref(),
+            folder.as_os_str(),
+            "--only".as_ref(),
+            plan.as_ref(),
+            "--evidence".as_ref(),
+            evidence.as_os_str(),
+        ])
+    })
+}
+
+/// A copy of the draft of `minimal` whose disk was changed by `change`, with a manifest that says
+/// so: what a builder with a fault would make.
+fn broken(name: &str, change: impl Fn(&fs::File, &Manifest)) -> PathBuf {
+    let copy = minimal().baker.home().join(name);
+    copy_folder(minimal_draft(), &copy);
+    rewrite(&copy, change);
+    copy
+}
+
+fn rewrite(draft: &Path, change: impl Fn(&fs::File, &Manifest)) {
+    let path = draft.join("manifest.json");
+    let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
+    let disk = draft.join(&manifest.file(FileRole::Disk).unwrap().name);
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&disk)
+        .unwrap();
+    change(&file, &manifest);
+    let digest = Digest::of(&fs::read(&disk).unwrap());
+    for file in manifest
+        .files
+        .iter_mut()
+        .filter(|file| file.role == FileRole::Disk)
+    {
+        file.sha256 = digest;
+    }
+    fs::write(path, manifest.to_bytes()).unwrap();
+}
+
+/// Byte offset of the partition whose name ends in `suffix`, and its size.
+fn partition(disk: &fs::File, suffix: &str) -> (u64, u64) {
+    let mut table = [0; 128 * 128];
+    disk.read_exact_at(&mut table, 1024).unwrap();
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+    for entry in table.chunks_exact(128) {
+        let units = entry[56..128]
+            .chunks_exact(2)
+            .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        let name: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
+            .map(Result::unwrap)
+            .collect();
+        if name.ends_with(suffix) && !name.is_empty() {
+            let (first, last) = (number(&entry[32..40]), number(&entry[40..48]));
+            return (first * 512, (last + 1 - first) * 512);
+        }
+    }
+    panic!("no partition {suffix}");
+}
+
+#[test]
+fn minimal_boots_by_uefi() {
+    let said = test(&minimal().baker, minimal_draft(), "uefi");
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert!(said.stdout.starts_with("uefi: passed"), "{said:#?}");
+}
+
+#[test]
+fn minimal_boots_directly() {
+    let said = test(&minimal().baker, minimal_draft(), "direct");
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert!(said.stdout.starts_with("direct: passed"), "{said:#?}");
+}
+
+#[test]
+fn two_slots_boot_through_systemd_boot() {
+    let locked = Locked::new("minimal", |text| format!("{text}\n[disk]\nslots = 2\n"));
+    let draft = locked.bake(&locked.baker.home().join("drafts"));
+    let said = test(&locked.baker, &draft, "uefi");
+    assert_eq!(said.code, Some(0), "{said:#?}");
+}
+
+#[test]
+fn other_root_formats_boot() {
+    for (format, compression) in [("erofs", "lz4hc"), ("squashfs", "zstd")] {
+        let locked = Locked::new("minimal", |text| {
+            text.replace("format = \"erofs\"", &format!("format = \"{format}\""))
+                .replace(
+                    "compression = \"zstd\"",
+                    &format!("compression = \"{compression}\""),
+                )
+        });
+        let draft = locked.bake(&locked.baker.home().join("drafts"));
+        let said = test(&locked.baker, &draft, "direct");
+        assert_eq!(said.code, Some(0), "{format} {compression}: {said:#?}");
+    }
+}
+
+#[test]
+fn web_serves_its_page() {
+    let locked = Locked::new("web", |text| text);
+    let draft = locked.bake(&locked.baker.home().join("drafts"));
+    for plan in ["uefi", "direct"] {
+        let said = test(&locked.baker, &draft, plan);
+        assert_eq!(said.code, Some(0), "{said:#?}");
+    }
+}
+
+#[test]
+fn a_failing_unit_is_named() {
+    let locked = Locked::new("minimal", |text| {
+        format!(
+            "{text}\n[[file]]\npath = \"/usr/lib/systemd/system/broken.service\"\ncontent = \
+             \"\"\"\n[Unit]\nDescription=Fails\n[Service]\nType=oneshot\n\
+             ExecStart=/usr/bin/nothing\n[Install]\nWantedBy=multi-user.target\n\"\"\"\n\n\
+             [services]\nenable = [\"broken.service\"]\n"
+        )
+    });
+    let draft = locked.bake(&locked.baker.home().join("drafts"));
+    let said = test(&locked.baker, &draft, "direct");
+    said.assert(
+        6,
+        &[
+            "failed its test",
+            "unit-failed",
+            "broken.service",
+            "repeat it by hand",
+        ],
+    );
+}
+
+#[test]
+fn a_flipped_byte_in_the_root_is_verity_corruption() {
+    let draft = broken("flipped-root", |disk, _| {
+        let (start, _) = partition(disk, "minimal_1.0.0");
+        // The superblock of the file system: whoever mounts the root reads it.
+        let mut byte = [0];
+        disk.read_exact_at(&mut byte, start + 1024).unwrap();
+        disk.write_all_at(&[byte[0] ^ 1], start + 1024).unwrap();
+    });
+    test(&minimal().baker, &draft, "direct").assert(6, &["verity-corruption"]);
+}
+
+#[test]
+fn a_flipped_byte_in_the_hash_tree_is_verity_corruption() {
+    let draft = broken("flipped-tree", |disk, _| {
+        let (start, size) = partition(disk, "_verity");
+        let at = start + 4096;
+        assert!(size > 8192);
+        let mut byte = [0];
+        disk.read_exact_at(&mut byte, at).unwrap();
+        disk.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    });
+    test(&minimal().baker, &draft, "direct").assert(6, &["verity-corruption"]);
+}
+
+#[test]
+fn a_disk_without_its_table_has_no_root() {
+    let draft = broken("no-table", |disk, _| {
+        let size = disk.metadata().unwrap().len();
+        for at in [512, size - 512] {
+            disk.write_all_at(&[0; 512], at).unwrap();
+        }
+    });
+    test(&minimal().baker, &draft, "direct").assert(6, &["init-failed"]);
+}
+
+#[test]
+fn an_altered_disk_is_refused_before_it_counts() {
+    let copy = minimal().baker.home().join("altered");
+    copy_folder(minimal_draft(), &copy);
+    let disk = copy.join("minimal_1.0.0.raw");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(disk)
+        .unwrap()
+        .write_all_at(b"x", 4096 * 300)
+        .unwrap();
+    let said = test(&minimal().baker, &copy, "direct");
+    said.assert(7, &["is not the one of this release", "baker verify"]);
+}

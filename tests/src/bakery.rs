@@ -1,0 +1,93 @@
+//! Real recipes on the real archive: locked, fetched and baked once per test run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::program::{Baker, workspace};
+
+/// A recipe of the repository in a folder of its own, locked against the archive of today.
+#[derive(Debug)]
+pub struct Locked {
+    /// The baker whose store holds all inputs.
+    pub baker: Baker,
+    /// The folder of the recipe.
+    pub recipe: PathBuf,
+}
+
+impl Locked {
+    /// Copies `recipes/<name>`, changes its text by `change`, locks and fetches it.
+    ///
+    /// # Panics
+    /// When the archive cannot be reached or the recipe is refused.
+    #[must_use]
+    pub fn new(name: &str, change: impl Fn(String) -> String) -> Self {
+        let baker = Baker::new().with_kept_store();
+        let recipe = baker.home().join(name);
+        copy_folder(&workspace().join("recipes").join(name), &recipe);
+        let file = recipe.join("recipe.toml");
+        let text = fs::read_to_string(&file).expect("the recipe is there");
+        fs::write(&file, change(text)).expect("the copy can be written");
+        drop(fs::remove_file(recipe.join("recipe.lock")));
+        baker.ok(["lock".as_ref(), recipe.as_os_str()]);
+        baker.ok(["fetch".as_ref(), recipe.as_os_str()]);
+        Self { baker, recipe }
+    }
+
+    /// Bakes into `to` and gives the draft's folder.
+    ///
+    /// # Panics
+    /// When it cannot be baked.
+    #[must_use]
+    pub fn bake(&self, to: &Path) -> PathBuf {
+        let said = self.baker.ok([
+            "bake".as_ref(),
+            self.recipe.as_os_str(),
+            "--to".as_ref(),
+            to.as_os_str(),
+        ]);
+        PathBuf::from(said.stdout.trim())
+    }
+}
+
+/// `recipes/minimal`, locked and fetched once.
+#[must_use]
+pub fn minimal() -> &'static Locked {
+    static LOCKED: OnceLock<Locked> = OnceLock::new();
+    LOCKED.get_or_init(|| Locked::new("minimal", |text| text))
+}
+
+/// The draft of `recipes/minimal`, baked once. Never change it: copy it.
+#[must_use]
+pub fn minimal_draft() -> &'static Path {
+    static DRAFT: OnceLock<PathBuf> = OnceLock::new();
+    DRAFT.get_or_init(|| minimal().bake(&minimal().baker.home().join("drafts")))
+}
+
+/// One machine at a time: two guests on two cores would wait for each other.
+///
+/// # Panics
+/// Never.
+pub fn alone<T>(work: impl FnOnce() -> T) -> T {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
+/// Copies a folder with everything in it, holes kept.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .args(["-r", "--sparse=always"])
+        .arg(from)
+        .arg(to)
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "cannot copy {}",
+        from.display()
+    );
+}
