@@ -50,8 +50,16 @@ pub fn prepare(
     accounts::run_remaining(&image, &mut accounts)?;
     accounts::add_recipe_accounts(recipe, &mut accounts)?;
     accounts.save(&mut image)?;
-    let report = ConfigureReport { scripts: plan.covered, warnings, ..Default::default() };
-    Ok(Configured { tree: image.tree, packages, report })
+    let report = ConfigureReport {
+        scripts: plan.covered,
+        warnings,
+        ..Default::default()
+    };
+    Ok(Configured {
+        tree: image.tree,
+        packages,
+        report,
+    })
 }
 
 /// Second half, when the recipe's own files are in the tree: units, loader cache, stamps, `/var`.
@@ -66,7 +74,11 @@ pub fn finish(
     epoch: i64,
     listener: &dyn Listener,
 ) -> Result<(Tree, ConfigureReport), ConfigureError> {
-    let Configured { tree, packages, mut report } = configured;
+    let Configured {
+        tree,
+        packages,
+        mut report,
+    } = configured;
     let mut image = Image::new(tree, spool, epoch);
     // The recipe may have brought sysusers.d files of its own.
     let mut accounts = Accounts::load(&image)?;
@@ -75,12 +87,17 @@ pub fn finish(
 
     let kind = var::kind(recipe);
     report.masked = sealed::mask_useless(&mut image, kind)?;
-    report.warnings.extend(units::apply_services(&mut image, recipe)?);
+    report
+        .warnings
+        .extend(units::apply_services(&mut image, recipe)?);
     loader::write_cache(&mut image, &packages)?;
     sealed::seal(&mut image)?;
     var::make_var(&mut image, kind)?;
     for text in &report.warnings {
-        listener.event(Event::Warning { stage: STAGE, text: text.clone() });
+        listener.event(Event::Warning {
+            stage: STAGE,
+            text: text.clone(),
+        });
     }
     links::settle(&mut image.tree);
     Ok((image.tree, report))
