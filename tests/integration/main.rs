@@ -2,6 +2,7 @@
 
 mod bake;
 mod boot;
+mod configure;
 mod errors;
 mod fetch_archive;
 mod fetch_store;
