@@ -118,7 +118,7 @@ fn ctrl_c_leaves_nothing_behind_whenever_it_comes() {
     let key = key();
     for milliseconds in [5, 60, 300, 900, 2500, 6000, 12_000] {
         alone(|| {
-            let mut child = minimal()
+            let child = minimal()
                 .baker
                 .command([
                     "release".as_ref(),

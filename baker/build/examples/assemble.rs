@@ -5,7 +5,10 @@
 //! per node; with a folder, the tree is written there with its package database, for `dpkg --root`. Packages
 //! named `linux-image-*` give a kernel and `systemd-boot-efi` the boot programs, of which the sizes are told.
 
-#![expect(clippy::print_stderr, reason = "standard output is the tree; the rest is talk")]
+#![expect(
+    clippy::print_stderr,
+    reason = "standard output is the tree; the rest is talk"
+)]
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use baker_formats::erofs;
+use baker_formats::{erofs, squashfs};
 use baker_model::event::Outcome;
 use baker_model::recipe::{Compression, Root, RootFormat};
 use baker_model::tree::Contents;
@@ -66,7 +66,7 @@ pub enum ImageError {
     Erofs(#[source] erofs::Error),
     /// The SquashFS writer refused.
     #[error("cannot make the SquashFS image")]
-    Squashfs,
+    Squashfs(#[source] squashfs::Error),
 }
 
 /// Writes the root image and gives its size in bytes, a multiple of 4096.
@@ -82,15 +82,26 @@ pub fn image(request: Request<'_>) -> Result<u64, ImageError> {
             _ => 0,
         })
         .sum();
-    request.listener.event(Event::Started { stage: STAGE, total: Some(total), unit: "bytes" });
+    request.listener.event(Event::Started {
+        stage: STAGE,
+        total: Some(total),
+        unit: "bytes",
+    });
     let size = write(&request)?;
     let summary = format!("{} nodes, {} KiB", request.tree.len(), size / 1024);
-    request.listener.event(Event::Finished { stage: STAGE, how: Outcome::Done, summary });
+    request.listener.event(Event::Finished {
+        stage: STAGE,
+        how: Outcome::Done,
+        summary,
+    });
     Ok(size)
 }
 
 fn write(request: &Request<'_>) -> Result<u64, ImageError> {
-    let failed = |source| ImageError::Write { path: request.out.to_owned(), source };
+    let failed = |source| ImageError::Write {
+        path: request.out.to_owned(),
+        source,
+    };
     let file = File::create_new(request.out).map_err(failed)?;
     let mut out = BufWriter::with_capacity(BUFFER, file);
     let progress = |by| request.listener.event(Event::Advanced { stage: STAGE, by });
@@ -111,12 +122,32 @@ fn write(request: &Request<'_>) -> Result<u64, ImageError> {
                 interrupt: request.interrupt,
                 progress: &progress,
             };
-            erofs::write(&request, &mut out).map_err(ImageError::Erofs)?.size
+            erofs::write(&request, &mut out)
+                .map_err(ImageError::Erofs)?
+                .size
         }
-        RootFormat::Squashfs => return Err(ImageError::Squashfs),
+        RootFormat::Squashfs => {
+            let level = request.root.level.unwrap_or(ZSTD_LEVEL);
+            let options = squashfs::Options {
+                level,
+                epoch: request.epoch,
+            };
+            let request = squashfs::Request {
+                tree: request.tree,
+                contents: request.contents,
+                options,
+                interrupt: request.interrupt,
+                progress: &progress,
+            };
+            squashfs::write(&request, &mut out)
+                .map_err(ImageError::Squashfs)?
+                .size
+        }
     };
     out.flush().map_err(failed)?;
-    let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
+    let file = out
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
     let size = size.next_multiple_of(4096);
     file.set_len(size).map_err(failed)?;
     Ok(size)
@@ -125,12 +156,14 @@ fn write(request: &Request<'_>) -> Result<u64, ImageError> {
 fn compression(root: &Root) -> erofs::Compression {
     match root.compression {
         Compression::None => erofs::Compression::None,
-        Compression::Lz4hc => {
-            erofs::Compression::Lz4hc { level: root.level.unwrap_or(LZ4HC_LEVEL) }
-        }
+        Compression::Lz4hc => erofs::Compression::Lz4hc {
+            level: root.level.unwrap_or(LZ4HC_LEVEL),
+        },
         Compression::Zstd => {
             let level = root.level.unwrap_or(ZSTD_LEVEL);
-            erofs::Compression::Zstd { level: i32::try_from(level).unwrap_or(i32::MAX) }
+            erofs::Compression::Zstd {
+                level: i32::try_from(level).unwrap_or(i32::MAX),
+            }
         }
     }
 }

@@ -88,6 +88,15 @@ impl Failure {
         self
     }
 
+    /// The same failure, with its mend when there is one.
+    #[must_use]
+    pub fn help_if(self, mend: Option<impl Into<String>>) -> Self {
+        match mend {
+            Some(mend) => self.help(mend),
+            None => self,
+        }
+    }
+
     /// What was being done and the causes, outermost first. A layer that only repeats the one
     /// above it is left out.
     #[must_use]

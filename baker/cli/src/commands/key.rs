@@ -80,9 +80,5 @@ fn wanted_passphrase() -> Result<Passphrase, Failure> {
 /// A key's own error, with its own mend.
 pub fn key_failure(error: KeyError) -> Failure {
     let help = error.help();
-    let failure = Failure::new(Exit::Publish, error);
-    match help {
-        Some(help) => failure.help(help),
-        None => failure,
-    }
+    Failure::new(Exit::Publish, error).help_if(help)
 }

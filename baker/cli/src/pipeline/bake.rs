@@ -7,14 +7,15 @@ use std::thread;
 
 use baker_build::describe::{Bytes, Piece};
 use baker_build::{
-    Spool, assemble, configure, describe, disk, dpkg_database, image, initrd, kernel, modules,
-    overlay, uki, verity,
+    Assembled, Spool, assemble, configure, describe, disk, dpkg_database, image, initrd, kernel,
+    modules, overlay, uki, verity,
 };
 use baker_contract::ROOT_HASH_KEY;
 use baker_fetch::Store;
+use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
 use baker_model::tree::{Contents, Kind, LastLink, TreePath};
-use baker_model::{Digest, Lock, Manifest, Tree};
+use baker_model::{Digest, Event, Lock, Manifest, Tree};
 
 use super::{LOCK, Names, RECIPE};
 use crate::context::Context;
@@ -133,12 +134,21 @@ impl Baking<'_> {
             (self.seal(&root, &spool), joined(initrd))
         });
         let (sealed, initrd) = (sealed?, initrd?);
-        let uki = self.uki(&root, &spool, &kernel, &initrd, &sealed)?;
+        let uki = self.stage(
+            "uki",
+            || self.uki(&root, &spool, &kernel, &initrd, &sealed),
+            |uki| size(uki.bytes.len() as u64),
+        )?;
         self.finish(out, &sealed, &uki)
     }
 
     fn kernel(&self, spool: &Spool) -> Result<kernel::KernelParts, Failure> {
-        kernel::kernel(self.kernel_request(), spool).map_err(|error| self.assembly(error))
+        let request = self.kernel_request();
+        self.stage(
+            "kernel",
+            || kernel::kernel(request, spool).map_err(|error| self.assembly(error)),
+            |kernel| kernel.release.clone(),
+        )
     }
 
     fn kernel_request(&self) -> kernel::Request<'_> {
@@ -152,7 +162,7 @@ impl Baking<'_> {
 
     /// The root as packages and recipe want it, still without kernel modules.
     fn root(&self, spool: &Spool) -> Result<Tree, Failure> {
-        let (recipe, epoch) = (&self.folder.recipe, self.lock.epoch);
+        let epoch = self.lock.epoch;
         let request = assemble::Request {
             lock: self.lock,
             inputs: self.store,
@@ -164,16 +174,26 @@ impl Baking<'_> {
         };
         let mut assembled = assemble::assemble(request).map_err(|error| self.assembly(error))?;
         dpkg_database::record(&mut assembled, spool, epoch).map_err(|error| self.failed(error))?;
-        let listener = self.context.listener();
+        self.stage(
+            configure::STAGE,
+            || self.configured(assembled, spool),
+            |(_, report)| format!("{} scripts covered", report.scripts.len()),
+        )
+        .map(|(tree, _)| tree)
+    }
+
+    /// Effects and accounts, then the recipe's own files, then all that must see those.
+    fn configured(
+        &self,
+        assembled: Assembled,
+        spool: &Spool,
+    ) -> Result<(Tree, configure::ConfigureReport), Failure> {
+        let (recipe, epoch) = (&self.folder.recipe, self.lock.epoch);
         let mut configured = configure::prepare(assembled, recipe, spool, epoch)
             .map_err(|error| self.failed(error))?;
         let overlay = |error: overlay::OverlayError| {
             let help = error.hint();
-            let failure = self.failed(error);
-            match help {
-                Some(help) => failure.help(help),
-                None => failure,
-            }
+            self.failed(error).help_if(help)
         };
         overlay::identity(&mut configured.tree, recipe, spool, epoch).map_err(overlay)?;
         let request = overlay::Request {
@@ -183,9 +203,8 @@ impl Baking<'_> {
             spool,
         };
         overlay::files(&mut configured.tree, request).map_err(overlay)?;
-        let (tree, _) = configure::finish(configured, recipe, spool, epoch, listener)
-            .map_err(|error| self.failed(error))?;
-        Ok(tree)
+        configure::finish(configured, recipe, spool, epoch, self.context.listener())
+            .map_err(|error| self.failed(error))
     }
 
     fn install_modules(
@@ -207,6 +226,18 @@ impl Baking<'_> {
     }
 
     fn initrd(&self, kernel: &kernel::KernelParts, spool: &Spool) -> Result<Vec<u8>, Failure> {
+        self.stage(
+            "initrd",
+            || self.packed_initrd(kernel, spool),
+            |initrd| size(initrd.len() as u64),
+        )
+    }
+
+    fn packed_initrd(
+        &self,
+        kernel: &kernel::KernelParts,
+        spool: &Spool,
+    ) -> Result<Vec<u8>, Failure> {
         let recipe = &self.folder.recipe;
         let request = modules::InitrdRequest {
             kernel: &kernel.modules,
@@ -257,7 +288,11 @@ impl Baking<'_> {
             lock: self.digest,
             threads: self.threads.get(),
         };
-        let hash_tree = verity::verity(&request).map_err(|error| self.failed(error))?;
+        let hash_tree = self.stage(
+            "verity",
+            || verity::verity(&request).map_err(|error| self.failed(error)),
+            |tree| size(tree.hash_size),
+        )?;
         Ok(Sealed {
             image,
             tree,
@@ -324,7 +359,11 @@ impl Baking<'_> {
             tree: &sealed.tree,
             root_hash: *sealed.root_hash.as_bytes(),
         };
-        disk::disk(&request).map_err(|error| self.failed(error))?;
+        self.stage(
+            "disk",
+            || disk::disk(&request).map_err(|error| self.failed(error)),
+            |disk| format!("{} of data", size(disk.data)),
+        )?;
         let piece = |name: &str, role| Piece {
             name: name.to_owned(),
             role,
@@ -347,7 +386,37 @@ impl Baking<'_> {
             threads: self.threads,
             interrupt: self.context.interrupt(),
         };
-        describe::describe(request).map_err(|error| self.failed(error))
+        self.stage(
+            "describe",
+            || describe::describe(request).map_err(|error| self.failed(error)),
+            |manifest| format!("{} files", manifest.files.len()),
+        )
+    }
+
+    /// Runs a stage that does not tell of itself, and tells of it.
+    fn stage<T>(
+        &self,
+        stage: &'static str,
+        work: impl FnOnce() -> Result<T, Failure>,
+        summary: impl FnOnce(&T) -> String,
+    ) -> Result<T, Failure> {
+        let listener = self.context.listener();
+        listener.event(Event::Started {
+            stage,
+            total: None,
+            unit: "",
+        });
+        if self.context.interrupt().is_raised() {
+            return Err(self.failed(anyhow::anyhow!("interrupted")));
+        }
+        let result = work()?;
+        let summary = summary(&result);
+        listener.event(Event::Finished {
+            stage,
+            how: Outcome::Done,
+            summary,
+        });
+        Ok(result)
     }
 
     fn failed(&self, error: impl Into<anyhow::Error>) -> Failure {
@@ -356,12 +425,13 @@ impl Baking<'_> {
 
     fn assembly(&self, error: assemble::AssembleError) -> Failure {
         let help = error.hint();
-        let failure = self.failed(error);
-        match help {
-            Some(help) => failure.help(help),
-            None => failure,
-        }
+        self.failed(error).help_if(help)
     }
+}
+
+/// A size for people.
+fn size(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
 }
 
 struct Sealed {

@@ -156,9 +156,5 @@ fn sign_failure(error: SignError, context: &Context) -> Failure {
 
 fn publish_failure(error: PublishError) -> Failure {
     let help = error.help();
-    let failure = Failure::new(Exit::Publish, error);
-    match help {
-        Some(help) => failure.help(help),
-        None => failure,
-    }
+    Failure::new(Exit::Publish, error).help_if(help)
 }
