@@ -1,5 +1,10 @@
 //! The one integration binary.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed; helpers of tests are tests too"
+)]
+
 mod bake;
 mod boot;
 mod configure;
