@@ -171,7 +171,7 @@ impl Context {
     pub fn key(&self, flag: Option<&Path>) -> Result<Key, Failure> {
         let path = flag.or(self.config.key.as_deref()).ok_or_else(|| {
             Failure::message(Exit::Usage, "no key is named to sign with").help(
-                "name one with --key FILE, or make one: baker key new out/development --development",
+                "name one with --key FILE, or make one: baker key new out/development.key --development",
             )
         })?;
         let passphrase = match std::env::var(PASSPHRASE_VARIABLE) {
