@@ -202,10 +202,19 @@ fn committed_locks_fit_their_recipes() {
         let recipe = baker_model::Recipe::parse(&recipe).unwrap();
         let lock = fs::read_to_string(folder.join("recipe.lock")).unwrap();
         let lock = baker_model::Lock::parse(&lock).unwrap();
-        assert_eq!(lock.recipe, recipe.digest(), "{name} was edited after it was locked");
+        assert_eq!(
+            lock.recipe,
+            recipe.digest(),
+            "{name} was edited after it was locked"
+        );
         for file in &lock.files {
             let bytes = fs::read(folder.join(&file.path)).unwrap();
-            assert_eq!(file.sha256, baker_model::Digest::of(&bytes), "{name}: {}", file.path);
+            assert_eq!(
+                file.sha256,
+                baker_model::Digest::of(&bytes),
+                "{name}: {}",
+                file.path
+            );
         }
     }
 }

@@ -10,10 +10,12 @@ pub mod layout;
 pub mod lock;
 pub mod manifest;
 pub mod object;
+mod path;
 pub mod plan;
 pub mod recipe;
 pub mod tree;
 pub mod verdict;
+pub mod version;
 
 pub use digest::{Digest, Digester};
 pub use event::{Event, Interrupt, Listener, Silent};

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::version;
+use baker_model::version;
 
 /// The fields of one paragraph, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,7 +15,6 @@ pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 mod unpack;
-pub mod version;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;

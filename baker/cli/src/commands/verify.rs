@@ -54,10 +54,13 @@ fn praise(report: &Report) -> String {
     let Some(facts) = &report.facts else {
         return String::new();
     };
-    let signers: Vec<&str> = facts
+    let signers: Vec<String> = facts
         .signed_by
         .iter()
-        .map(|signer| signer.name.as_str())
+        .map(|signer| match signer.development {
+            true => format!("{} (A LOCAL DEVELOPMENT KEY)", signer.name),
+            false => signer.name.clone(),
+        })
         .collect();
     format!(
         "{} {} ({}) is good: {} files, {} MiB, signed by {}\nroot hash {}\nmanifest  {}",

@@ -6,4 +6,3 @@ pub mod index;
 pub mod relation;
 pub mod release;
 pub mod signature;
-pub mod version;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::version;
+use baker_model::version;
 
 /// How a version must compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use super::request::Request;
 use super::{Policy, ResolveError};
 use crate::debian::index::Record;
 use crate::debian::relation::{self, Alternatives, Relation};
-use crate::debian::version;
+use baker_model::version;
 
 /// A package of the universe, by its place in the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
