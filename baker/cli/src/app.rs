@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::commands;
 use crate::config::{Config, Global};
 use crate::context::Context;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Bakes verified operating system images, proves that they boot, and signs them.
 ///
@@ -59,8 +59,9 @@ pub fn main() -> ExitCode {
         Ok(config) => Context::new(config, &arguments.global, Arc::clone(&interrupt)),
         Err(failure) => return crate::ui::report_without_context(&failure),
     };
-    watch_signals(interrupt);
-    let result = dispatch(arguments.command, &context);
+    let result = watch_signals(interrupt)
+        .map_err(|error| Failure::new(Exit::Internal, error).context("cannot listen to signals"))
+        .and_then(|()| dispatch(arguments.command, &context));
     context.finish(result)
 }
 
@@ -79,32 +80,28 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
 
 /// Raises the interrupt on Ctrl-C and on a request to terminate. The stages look at it, clean up
 /// and end with an error; a second signal ends the process at once.
-fn watch_signals(interrupt: Arc<Interrupt>) {
+/// When this returns, signals are listened to.
+fn watch_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let entered = runtime.enter();
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut term = signal(SignalKind::terminate())?;
+    drop(entered);
     let watch = async move {
-        let (Ok(mut int), Ok(mut term)) = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        ) else {
-            return;
-        };
         loop {
             tokio::select! {
                 _ = int.recv() => {}
                 _ = term.recv() => {}
             }
             if interrupt.is_raised() {
-                std::process::exit(crate::exit::Exit::Interrupted.code().into());
+                std::process::exit(Exit::Interrupted.code().into());
             }
             interrupt.raise();
         }
     };
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        if let Ok(runtime) = runtime {
-            runtime.block_on(watch);
-        }
-    });
+    std::thread::spawn(move || runtime.block_on(watch));
+    Ok(())
 }
