@@ -154,7 +154,10 @@ fn archives_that_cannot_be_trusted_are_refused_each_for_its_reason() {
     refused(suite().defect(Defect::AlteredIndex), &["Packages"]);
     let mut old = suite();
     old.valid_until = Some(now() - 60);
-    refused(old, &["expired"]);
+    let frozen = Shop::with(&old);
+    frozen.lock().assert(4, &["expired"]);
+    let said = frozen.run(&["lock", "tiny", "--allow-expired"]);
+    said.assert(0, &["warning", "expired"]);
     let stranger = Shop::new();
     suite()
         .write(&stranger.archive, &Key::new("a stranger").unwrap())

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use baker_fetch::Expiry;
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
@@ -36,6 +37,10 @@ pub struct Global {
         value_delimiter = ','
     )]
     pub keyring: Vec<PathBuf>,
+    /// Take archives whose Valid-Until has passed, with a warning: for mirrors
+    /// that are frozen on purpose
+    #[arg(long, global = true, env = "BAKER_ALLOW_EXPIRED")]
+    pub allow_expired: bool,
     /// Config file [default: ~/.config/baker/config.toml]
     #[arg(long, global = true, env = "BAKER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -81,6 +86,8 @@ pub struct Config {
     pub mirrors: Vec<String>,
     /// Keyrings as given; empty: the host's.
     pub keyrings: Vec<PathBuf>,
+    /// What becomes of archives whose time has passed.
+    pub expiry: Expiry,
     /// Signing key.
     pub key: Option<PathBuf>,
     /// Public keys that releases may be signed by.
@@ -107,6 +114,10 @@ impl Config {
                 global.mirror.clone()
             },
             keyrings: or(&global.keyring, file.keyrings),
+            expiry: match global.allow_expired {
+                true => Expiry::Ignore,
+                false => Expiry::Enforce,
+            },
             key: file.key,
             trust: file.trust,
         })

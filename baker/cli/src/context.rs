@@ -122,6 +122,7 @@ impl Context {
         if !self.config.keyrings.is_empty() {
             sources = sources.with_keyrings(self.config.keyrings.clone());
         }
+        sources.expiry = self.config.expiry;
         Ok(sources)
     }
 
