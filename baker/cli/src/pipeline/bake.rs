@@ -14,7 +14,7 @@ use baker_contract::ROOT_HASH_KEY;
 use baker_fetch::Store;
 use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
-use baker_model::tree::{Contents, Kind, LastLink, TreePath};
+use baker_model::tree::{Kind, LastLink, TreePath};
 use baker_model::{Digest, Event, Lock, Manifest, Tree};
 
 use super::{LOCK, Names, RECIPE};
@@ -460,12 +460,5 @@ fn file(tree: &Tree, spool: &Spool, path: &str) -> anyhow::Result<Vec<u8>> {
     let Some(Kind::File { content, .. }) = node.map(|node| &node.kind) else {
         anyhow::bail!("the root has no {wanted}");
     };
-    match content {
-        baker_model::tree::Content::Inline(bytes) => Ok(bytes.to_vec()),
-        baker_model::tree::Content::Extern { digest, size } => {
-            let mut bytes = vec![0; usize::try_from(*size)?];
-            spool.read_exact_at(digest, 0, &mut bytes)?;
-            Ok(bytes)
-        }
-    }
+    Ok(spool.read(content)?)
 }

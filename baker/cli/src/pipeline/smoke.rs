@@ -169,11 +169,7 @@ pub const REPORT: &str = "report.json";
 
 fn write_report(folder: &Path, evidence: &Evidence) -> std::result::Result<(), Failure> {
     let path = folder.join(REPORT);
-    let mut bytes = serde_json::to_vec_pretty(evidence).map_err(|error| {
-        Failure::new(Exit::Internal, error).context("cannot write the evidence as JSON")
-    })?;
-    bytes.push(b'\n');
-    fs::write(&path, bytes).map_err(|error| {
+    fs::write(&path, evidence.to_bytes()).map_err(|error| {
         Failure::new(Exit::Internal, error).context(format!("cannot write {}", path.display()))
     })
 }
