@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use baker_model::plan::TestPlan;
+use baker_model::plan::{ProbeWay, TestPlan};
 use baker_model::{Digest, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::accelerator::AcceleratorChoice;
 
 /// The version of the evidence format that this baker writes.
-pub const EVIDENCE_VERSION: u32 = 1;
+pub const EVIDENCE_VERSION: u32 = 2;
 
 /// The evidence of one smoke test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +35,23 @@ pub struct Evidence {
     pub command: String,
     /// The nonce that every line of the probe carried.
     pub nonce: String,
-    /// dm-verity root hash that the guest had to show.
-    pub root_hash: Digest,
+    /// dm-verity root hash that the guest had to show; none when the image has no such thing.
+    pub root_hash: Option<Digest>,
+    /// How the probe got into the guest; never `auto`.
+    pub probe: ProbeWay,
+    /// What the guest said of itself; none when it never spoke.
+    pub guest: Option<GuestFacts>,
+    /// What was asked and what was found, in the order of the plan.
+    pub checks: Vec<CheckFact>,
+    /// Units that had failed.
+    pub failed_units: Vec<UnitFact>,
+    /// Milliseconds from the event that decided (a line of the console or of the probe, an event
+    /// of QEMU, the end of patience) to the verdict.
+    pub detection_milliseconds: u64,
+    /// Name of a picture of the guest's screen at the end in the evidence folder (PNG).
+    pub screenshot: Option<String>,
+    /// Titles of other plans that the same boot answered.
+    pub shared_with: Vec<String>,
     /// Digest of the disk, taken while the guest booted.
     pub disk_before: Digest,
     /// Digest of the disk, taken after QEMU ended.
@@ -61,6 +76,48 @@ pub struct Mark {
     pub phase: String,
     /// Milliseconds since QEMU's start.
     pub milliseconds: u64,
+}
+
+/// What the guest said of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GuestFacts {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `enabled`, `disabled`, or `none` when UEFI did not start the kernel.
+    pub secure_boot: String,
+    /// Root hash of the active dm-verity table under `/`; empty when there is none.
+    pub root_hash: String,
+    /// systemd's state once settled (`running`, `degraded` ...); empty when it never was.
+    pub state: String,
+    /// Memory in use once settled, KiB; 0 when it never was.
+    pub memory_kib: u64,
+    /// Milliseconds from the kernel's start to the probe's last word; 0 when there was none.
+    pub settled_ms: u64,
+}
+
+/// One check and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckFact {
+    /// What was asked, for people: `unit dbus.socket is active`.
+    pub what: String,
+    /// True when it holds.
+    pub holds: bool,
+    /// What was found; why it was not answered when it was not.
+    pub found: String,
+    /// Which boot answered, from 1.
+    pub boot: u32,
+}
+
+/// A unit that had failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UnitFact {
+    /// Full unit name.
+    pub unit: String,
+    /// systemd's `Result`.
+    pub result: String,
 }
 
 /// How the machine ended after the verdict.

@@ -36,7 +36,7 @@ mod testing;
 pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
 pub use arguments::shell_line;
 pub use environment::Environment;
-pub use evidence::{Evidence, Mark, Retry, Shutdown};
+pub use evidence::{CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use judge::{Expectation, Judge, Observation, Phase};
 pub use machine::{Attachment, Boot, Bus, DirectBoot, Forward, Machine, Network, OnReset, Sockets};
 pub use ovmf::{Ovmf, OvmfError};

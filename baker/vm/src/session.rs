@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use baker_contract::{Line, Order, Report};
+use baker_contract::{Check, Line, Order, Report};
 use baker_model::plan::HttpCheck;
 use baker_model::{Event, Listener, Verdict};
 use nix::sys::signal::{Signal, killpg};
@@ -274,8 +274,11 @@ impl Session<'_> {
         let begin = Order::Begin {
             nonce: self.setting.nonce.to_owned(),
         };
-        let units = self.setting.expectation.units.iter();
-        let units = units.map(|unit| Order::UnitActive { unit: unit.clone() });
+        let units = (0..).zip(&self.setting.expectation.units);
+        let units = units.map(|(id, unit)| Order::Check {
+            id,
+            check: Check::UnitActive { unit: unit.clone() },
+        });
         let orders = std::iter::once(begin).chain(units).chain([Order::End]);
         orders
             .map(|order| format!("{}\n", order.to_line()))

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use baker_model::event::Outcome as How;
-use baker_model::plan::TestPlan;
+use baker_model::plan::{ProbeWay, TestPlan};
 use baker_model::{Digest, Digester, Event, Failure, Interrupt, Listener, Verdict};
 
 use crate::accelerator::AcceleratorChoice;
@@ -401,7 +401,14 @@ fn evidence(
             .collect(),
         command: shell_line(&request.qemu.program, &machine.argv(Attachment::Terminal)),
         nonce,
-        root_hash: request.root_hash,
+        root_hash: Some(request.root_hash),
+        probe: ProbeWay::Carried,
+        guest: None,
+        checks: Vec::new(),
+        failed_units: Vec::new(),
+        detection_milliseconds: 0,
+        screenshot: None,
+        shared_with: Vec::new(),
         disk_before,
         disk_after,
         shutdown: outcome.shutdown,

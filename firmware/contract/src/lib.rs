@@ -13,17 +13,34 @@
 //! holds spaces, control bytes or non-ASCII text inside a value. An unknown word or key is kept
 //! or skipped, never an error: old hosts live with new guests.
 
+mod check;
+mod init;
 mod line;
-mod message;
+mod order;
+mod report;
 
+pub use check::Check;
+pub use init::{Init, InitFailure};
 pub use line::Line;
-pub use message::{Init, InitFailure, Order, Report};
+pub use order::Order;
+pub use report::Report;
 
 /// First word of every line; the number is the version of the protocol.
 pub const MAGIC: &str = "baker1";
 
-/// Name of the virtio-serial port between probe and host.
+/// Name of the virtio-serial port between host and the probe that `/init` offers to its root.
 pub const PROBE_PORT: &str = "baker.probe.1";
+
+/// Name of the port when the probe comes on a disk of its own: `/init` of an image that baker made
+/// does not take this for its own.
+pub const DISK_PROBE_PORT: &str = "baker.disk-probe.1";
+
+/// Serial number of the disk that brings the probe: `/dev/disk/by-id/virtio-baker-probe`. It holds
+/// a FAT file system without partitions.
+pub const PROBE_DISK_SERIAL: &str = "baker-probe";
+
+/// Name of the guest program on that disk.
+pub const PROBE_DISK_FILE: &str = "guest";
 
 /// Word on the kernel command line that carries the root hash, as 64 hex digits.
 ///

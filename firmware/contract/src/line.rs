@@ -30,6 +30,22 @@ impl Line {
         self
     }
 
+    /// The same with one more field, when there is a value for it.
+    #[must_use]
+    pub fn with_some(self, key: &str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
+
+    /// All values of `key`, in order.
+    #[must_use]
+    pub fn all(&self, key: &str) -> Vec<String> {
+        let values = self.fields.iter().filter(|(k, _)| k == key);
+        values.map(|(_, value)| value.clone()).collect()
+    }
+
     /// The first value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {

@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use baker_contract::{Line, Order, Report};
+use baker_contract::{Check, Line, Order, Report};
 use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::dm::DeviceMapper;
@@ -77,6 +77,8 @@ fn serve(reporter: &Reporter, orders: &[Order]) -> io::Result<()> {
     reporter.send(&Report::Hello {
         root_hash: root_hash(),
         kernel: first_line("/proc/sys/kernel/osrelease"),
+        boot_id: first_line("/proc/sys/kernel/random/boot_id"),
+        secure_boot: String::new(),
         uptime_ms: uptime_ms(),
     })?;
     let mut told = BTreeSet::new();
@@ -172,7 +174,11 @@ fn look(
 }
 
 fn answer(order: &Order, systemd: &mut Systemd) -> Report {
-    let Order::UnitActive { unit } = order else {
+    let Order::Check {
+        id,
+        check: Check::UnitActive { unit },
+    } = order
+    else {
         return refusal(order);
     };
     let (holds, found) = match systemd.unit_state(unit) {
@@ -180,7 +186,7 @@ fn answer(order: &Order, systemd: &mut Systemd) -> Report {
         Err(error) => (false, error.to_string()),
     };
     Report::Check {
-        what: format!("unit-active {unit}"),
+        id: Some(*id),
         holds,
         found,
     }
@@ -188,11 +194,15 @@ fn answer(order: &Order, systemd: &mut Systemd) -> Report {
 
 /// An order that this probe cannot fulfil must not pass for fulfilled.
 fn refusal(order: &Order) -> Report {
-    let what = order.to_line().word;
+    let id = match order {
+        Order::Check { id, .. } | Order::Mark { id, .. } => Some(*id),
+        _ => None,
+    };
+    let word = order.to_line().word;
     Report::Check {
-        what,
+        id,
         holds: false,
-        found: "the probe does not know this order".into(),
+        found: format!("the probe does not know the order `{word}`"),
     }
 }
 
@@ -296,6 +306,7 @@ impl Heartbeat {
                     .send(&Report::Waiting {
                         state,
                         jobs,
+                        job: String::new(),
                         uptime_ms: uptime_ms(),
                     })
                     .is_err()
@@ -377,16 +388,17 @@ mod tests {
     #[test]
     fn orders_are_read_from_begin_to_end() {
         let mut orders = orders(
-            "junk\nbaker1 power-off\nbaker1 begin nonce=ab\nbaker1 unit-active unit=a%20b\n\
+            "junk\nbaker1 power-off\nbaker1 begin nonce=ab\nbaker1 unit-active unit=a%20b id=0\n\
              \nbaker1 future\nbaker1 end\nbaker1 power-off\n",
         );
         let (nonce, read) = orders.opening().unwrap();
         assert_eq!(nonce, "ab");
-        assert_eq!(read[0], Order::UnitActive { unit: "a b".into() });
-        let refused = refusal(&read[1]);
-        assert!(
-            matches!(refused, Report::Check { holds: false, ref what, .. } if what == "future")
-        );
+        let check = Check::UnitActive { unit: "a b".into() };
+        assert_eq!(read[0], Order::Check { id: 0, check });
+        assert!(matches!(
+            refusal(&read[1]),
+            Report::Check { holds: false, .. }
+        ));
         assert_eq!(read.len(), 2);
         assert_eq!(orders.next().unwrap(), Order::PowerOff);
     }

@@ -16,7 +16,7 @@ pub struct RecipeError {
 
 impl RecipeError {
     /// An error at a byte offset of `text`.
-    pub(super) fn at(text: &str, offset: usize, problem: impl Into<String>) -> Self {
+    pub(crate) fn at(text: &str, offset: usize, problem: impl Into<String>) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Self {

@@ -6,10 +6,13 @@
 mod error;
 mod parse;
 mod settings;
+mod tests_table;
 
 pub use error::RecipeError;
+pub(crate) use parse::text_error;
 pub use settings::{
     Architecture, Assumed, Boot, Compression, Debian, Directory, Disk, FileEntry, FileSource,
     Group, Kernel, Link, Mode, ModuleWord, Recipe, Root, RootFormat, RootModules, Scripts,
     Services, System, User, Waive,
 };
+pub(crate) use tests_table::check_tests;

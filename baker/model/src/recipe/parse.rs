@@ -1,6 +1,6 @@
 //! From TOML text to a checked [`Recipe`].
 
-use super::{Compression, Recipe, RecipeError, RootFormat};
+use super::{Compression, Recipe, RecipeError, RootFormat, check_tests};
 
 impl Recipe {
     /// Parses and checks the text of a `recipe.toml`.
@@ -9,7 +9,7 @@ impl Recipe {
     /// Not TOML, an unknown key, a wrong type, or values that make no sense together; always with
     /// the place.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
-        let recipe: Self = toml::from_str(text).map_err(|error| from_toml(text, &error))?;
+        let recipe: Self = toml::from_str(text).map_err(|error| text_error(text, &error))?;
         recipe.check(text)?;
         Ok(recipe)
     }
@@ -109,16 +109,7 @@ impl Recipe {
                 ));
             }
         }
-        let mut titles = std::collections::BTreeSet::new();
-        for test in &self.tests {
-            if !titles.insert(test.title()) {
-                let offset = text.rfind("[[test]]").unwrap_or(0);
-                let problem = format!("two tests are called `{}`", test.title());
-                return Err(RecipeError::at(text, offset, problem)
-                    .hint("give each [[test]] its own `name`"));
-            }
-        }
-        Ok(())
+        check_tests(&self.tests, text)
     }
 }
 
@@ -154,7 +145,7 @@ fn is_version(version: &str) -> bool {
 }
 
 /// Offset of the first line that sets `key`; the start of the text when there is none.
-fn find_key(text: &str, key: &str) -> usize {
+pub(super) fn find_key(text: &str, key: &str) -> usize {
     let mut offset = 0;
     for line in text.split_inclusive('\n') {
         let rest = line.trim_start();
@@ -170,11 +161,11 @@ fn find_key(text: &str, key: &str) -> usize {
 }
 
 /// Offset of a quoted value; the start of the text when it is not written that way.
-fn find_value(text: &str, value: &str) -> usize {
+pub(super) fn find_value(text: &str, value: &str) -> usize {
     text.find(&format!("\"{value}\"")).unwrap_or(0)
 }
 
-fn from_toml(text: &str, error: &toml::de::Error) -> RecipeError {
+pub(crate) fn text_error(text: &str, error: &toml::de::Error) -> RecipeError {
     let offset = error.span().map_or(0, |span| span.start);
     let message = error.message();
     let mut known = message.split('`').skip(1).step_by(2);

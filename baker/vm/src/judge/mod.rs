@@ -103,7 +103,7 @@ pub struct Judge {
     state: String,
     failed_units: BTreeMap<String, String>,
     unit_hint: Option<String>,
-    held: BTreeSet<String>,
+    held: BTreeSet<u32>,
     http_held: BTreeSet<usize>,
     strangers: u32,
     flake: Option<&'static str>,
@@ -277,25 +277,19 @@ impl Judge {
                 self.failed_units.insert(unit, result);
             }
             Report::Check {
-                what, holds: true, ..
-            } => drop(self.held.insert(what)),
-            Report::Check {
-                what,
-                holds: false,
-                found,
-            } => {
-                let planned = self
-                    .expectation
-                    .units
-                    .iter()
-                    .any(|unit| speaks_of(&what, unit));
-                let failure = if planned {
-                    Failure::UnitFailed
-                } else {
-                    Failure::AssertionFailed
+                id: Some(id),
+                holds: true,
+                ..
+            } => drop(self.held.insert(id)),
+            Report::Check { id, found, .. } => {
+                let unit = id.and_then(|id| self.expectation.units.get(id as usize));
+                let (failure, what) = match unit {
+                    Some(unit) => (Failure::UnitFailed, format!("unit-active {unit}")),
+                    None => (Failure::AssertionFailed, "an unknown check".to_owned()),
                 };
                 self.suspect(at, failure, format!("{what}: found {found}"));
             }
+            Report::Finding { .. } => {}
             Report::Done {
                 state, root_hash, ..
             } => {
@@ -318,8 +312,8 @@ impl Judge {
         if state != "running" {
             self.suspect(at, Failure::UnitFailed, format!("systemd says {state}"));
         }
-        for unit in self.expectation.units.clone() {
-            if !self.held.iter().any(|what| speaks_of(what, &unit)) {
+        for (id, unit) in (0..).zip(self.expectation.units.clone()) {
+            if !self.held.contains(&id) {
                 let detail = format!("the probe did not say that {unit} is active");
                 self.suspect(at, Failure::UnitFailed, detail);
             }
@@ -416,12 +410,6 @@ pub(crate) fn kernel_problem(line: &str) -> Option<Failure> {
         Meaning::Failure(failure) => Some(failure),
         _ => None,
     }
-}
-
-/// True when the words of a check name this unit.
-fn speaks_of(what: &str, unit: &str) -> bool {
-    what.strip_suffix(unit)
-        .is_some_and(|before| before.is_empty() || before.ends_with(' '))
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ fn hello() -> Observation<'static> {
     Observation::Report(Report::Hello {
         root_hash,
         kernel: "6.12".into(),
+        boot_id: String::new(),
+        secure_boot: String::new(),
         uptime_ms: 5,
     })
 }
@@ -51,9 +53,8 @@ fn done() -> Observation<'static> {
 }
 
 fn unit_check(holds: bool) -> Observation<'static> {
-    let what = format!("unit-active {UNIT}");
     Observation::Report(Report::Check {
-        what,
+        id: Some(0),
         holds,
         found: "inactive (dead)".into(),
     })
@@ -70,6 +71,7 @@ fn waiting() -> Observation<'static> {
     Observation::Report(Report::Waiting {
         state: "starting".into(),
         jobs: 2,
+        job: String::new(),
         uptime_ms: 1,
     })
 }
@@ -144,6 +146,8 @@ fn a_pass_is_refused_when_one_sign_is_wrong() {
     let wrong_hello = Observation::Report(Report::Hello {
         root_hash: other(),
         kernel: String::new(),
+        boot_id: String::new(),
+        secure_boot: String::new(),
         uptime_ms: 1,
     });
     let rows = [
@@ -224,7 +228,7 @@ fn what_the_plan_asks_must_be_answered() {
         (Failure::AssertionFailed, "status 500"),
     );
     let unknown = Observation::Report(Report::Check {
-        what: "future".into(),
+        id: Some(77),
         holds: false,
         found: "the probe does not know this order".into(),
     });
@@ -233,7 +237,7 @@ fn what_the_plan_asks_must_be_answered() {
         "unknown order",
         judge(&[], 0),
         seen,
-        (Failure::AssertionFailed, "future"),
+        (Failure::AssertionFailed, "unknown check"),
     );
 }
 
