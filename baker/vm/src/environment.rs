@@ -17,6 +17,12 @@ pub struct Environment {
     pub ovmf_code: Option<PathBuf>,
     /// `BAKER_OVMF_VARS`: variable store template that belongs to [`Self::ovmf_code`].
     pub ovmf_vars: Option<PathBuf>,
+    /// `BAKER_OVMF_SECURE_CODE`: firmware code that enforces Secure Boot, to use instead of the one
+    /// found.
+    pub ovmf_secure_code: Option<PathBuf>,
+    /// `BAKER_OVMF_SECURE_VARS`: variable store template, without keys, that belongs to
+    /// [`Self::ovmf_secure_code`].
+    pub ovmf_secure_vars: Option<PathBuf>,
     /// Where private folders for sockets are made; socket paths may have 107 bytes at most.
     pub temporary: PathBuf,
     /// The KVM device.
@@ -37,6 +43,8 @@ impl Environment {
             qemu: path("BAKER_QEMU"),
             ovmf_code: path("BAKER_OVMF_CODE"),
             ovmf_vars: path("BAKER_OVMF_VARS"),
+            ovmf_secure_code: path("BAKER_OVMF_SECURE_CODE"),
+            ovmf_secure_vars: path("BAKER_OVMF_SECURE_VARS"),
             temporary: std::env::temp_dir(),
             kvm: PathBuf::from("/dev/kvm"),
         }

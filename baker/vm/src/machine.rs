@@ -47,6 +47,9 @@ pub enum Boot {
     Direct(DirectBoot),
     /// OVMF boots the disk.
     Uefi(Ovmf),
+    /// OVMF boots the disk and enforces Secure Boot: [`Ovmf::discover_secure`]'s code, and as
+    /// variables a file with the keys enrolled.
+    UefiSecure(Ovmf),
     /// QEMU's own BIOS boots the disk.
     Bios,
 }
@@ -157,7 +160,9 @@ impl Machine {
     }
 
     fn base(&self, arguments: &mut Arguments) {
-        arguments.pair("-machine", "q35");
+        // Firmware that keeps its keys safe from the kernel does so in system management mode.
+        let secure = matches!(self.boot, Boot::UefiSecure(_));
+        arguments.pair("-machine", if secure { "q35,smm=on" } else { "q35" });
         let accelerator = match self.accelerator {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg => "tcg,thread=multi",
@@ -182,7 +187,12 @@ impl Machine {
                 }
                 arguments.pair("-append", append.trim_start());
             }
-            Boot::Uefi(ovmf) => {
+            Boot::Uefi(ovmf) | Boot::UefiSecure(ovmf) => {
+                if matches!(self.boot, Boot::UefiSecure(_)) {
+                    // Only code in system management mode may write to the variable store.
+                    let secure = "driver=cfi.pflash01,property=secure,value=on";
+                    arguments.pair("-global", secure);
+                }
                 arguments.drive("if=pflash,unit=0,format=raw,readonly=on", &ovmf.code);
                 arguments.drive("if=pflash,unit=1,format=raw,snapshot=on", &ovmf.vars);
                 if emulated {

@@ -83,6 +83,21 @@ fn a_uefi_boot_under_observation() {
 }
 
 #[test]
+fn secure_boot_wants_a_machine_with_a_guarded_variable_store() {
+    let Boot::Uefi(ovmf) = uefi() else {
+        unreachable!()
+    };
+    let found = line(&machine(Boot::UefiSecure(ovmf)), Attachment::Terminal);
+    let start = "qemu -no-user-config -nodefaults -name baker -display none -machine q35,smm=on \
+        -accel tcg,thread=multi -cpu max,-la57 -smp 2 -m 512 \
+        -global driver=cfi.pflash01,property=secure,value=on \
+        -drive if=pflash,unit=0,format=raw,readonly=on,file=/f/CODE.fd \
+        -drive if=pflash,unit=1,format=raw,snapshot=on,file=/f/VARS.fd -smbios";
+    assert!(found.starts_with(start), "{found}");
+    assert!(!line(&machine(uefi()), Attachment::Terminal).contains("smm"));
+}
+
+#[test]
 fn the_timer_check_is_left_out_once_and_only_when_emulated() {
     let twice = line(
         &machine(direct("no_timer_check quiet")),

@@ -25,18 +25,26 @@ pub struct Ovmf {
 pub enum OvmfError {
     /// None of the known builds is installed.
     #[error(
-        "no UEFI firmware for virtual machines found; install it ({}) or set BAKER_OVMF_CODE and BAKER_OVMF_VARS",
+        "no {what} for virtual machines found; install it ({}) or set {code} and {vars}",
         hints.join("; ")
     )]
     Missing {
+        /// What was looked for.
+        what: &'static str,
+        /// Variable that names the code.
+        code: &'static str,
+        /// Variable that names the variable store template.
+        vars: &'static str,
         /// Install commands per distribution.
         hints: Vec<String>,
     },
     /// Only one of the two overrides is set.
-    #[error("BAKER_OVMF_CODE and BAKER_OVMF_VARS belong together, only {found} is set")]
+    #[error("{found} is set without {missing}; they belong together")]
     Half {
         /// The one that is set.
         found: &'static str,
+        /// The one that is not.
+        missing: &'static str,
     },
     /// An override does not name a file.
     #[error("{variable} names {}, which is not a file", path.display())]
@@ -60,6 +68,9 @@ struct Build {
     distribution: String,
     install: String,
     code: PathBuf,
+    /// The build that can enforce Secure Boot; it takes a copy of the same template.
+    #[serde(default)]
+    secure_code: Option<PathBuf>,
     vars: PathBuf,
     /// For people who read the file.
     #[serde(rename = "tried")]
@@ -72,39 +83,99 @@ impl Ovmf {
     /// # Errors
     /// Nothing is installed, or an override is incomplete or names no file.
     pub fn discover(environment: &Environment) -> Result<Self, OvmfError> {
-        match (&environment.ovmf_code, &environment.ovmf_vars) {
-            (Some(code), Some(vars)) => Ok(Self {
-                code: checked("BAKER_OVMF_CODE", code)?,
-                vars: checked("BAKER_OVMF_VARS", vars)?,
-            }),
-            (Some(_), None) => Err(OvmfError::Half {
-                found: "BAKER_OVMF_CODE",
-            }),
-            (None, Some(_)) => Err(OvmfError::Half {
-                found: "BAKER_OVMF_VARS",
-            }),
-            (None, None) => Self::first_installed(Path::new("/")),
+        let code = ("BAKER_OVMF_CODE", &environment.ovmf_code);
+        let vars = ("BAKER_OVMF_VARS", &environment.ovmf_vars);
+        match overridden(code, vars)? {
+            Some(ovmf) => Ok(ovmf),
+            None => Self::first_installed(Path::new("/"), Kind::Plain),
+        }
+    }
+
+    /// Finds firmware that can enforce Secure Boot: both overrides, else the first known build
+    /// that is installed. Its template holds no keys: [`crate::Boot::UefiSecure`] wants a copy
+    /// with keys enrolled.
+    ///
+    /// # Errors
+    /// Nothing is installed, or an override is incomplete or names no file.
+    pub fn discover_secure(environment: &Environment) -> Result<Self, OvmfError> {
+        let code = ("BAKER_OVMF_SECURE_CODE", &environment.ovmf_secure_code);
+        let vars = ("BAKER_OVMF_SECURE_VARS", &environment.ovmf_secure_vars);
+        match overridden(code, vars)? {
+            Some(ovmf) => Ok(ovmf),
+            None => Self::first_installed(Path::new("/"), Kind::Secure),
         }
     }
 
     /// The first known build below `root`.
-    fn first_installed(root: &Path) -> Result<Self, OvmfError> {
+    fn first_installed(root: &Path, kind: Kind) -> Result<Self, OvmfError> {
         let builds: Builds = toml::from_str(BUILDS).expect("the compiled-in list parses (tested)");
         let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-        builds
-            .build
-            .iter()
-            .map(|build| Self {
-                code: below(&build.code),
+        let known = builds.build.iter().filter_map(|build| {
+            let code = match kind {
+                Kind::Plain => &build.code,
+                Kind::Secure => build.secure_code.as_ref()?,
+            };
+            Some((code, build))
+        });
+        known
+            .clone()
+            .map(|(code, build)| Self {
+                code: below(code),
                 vars: below(&build.vars),
             })
             .find(|ovmf| is_file(&ovmf.code) && is_file(&ovmf.vars))
             .ok_or_else(|| {
                 let hint = |build: &Build| format!("{}: `{}`", build.distribution, build.install);
-                let mut hints: Vec<_> = builds.build.iter().map(hint).collect();
+                let mut hints: Vec<_> = known.map(|(_, build)| hint(build)).collect();
                 hints.dedup();
-                OvmfError::Missing { hints }
+                let (what, code, vars) = kind.words();
+                OvmfError::Missing {
+                    what,
+                    code,
+                    vars,
+                    hints,
+                }
             })
+    }
+}
+
+/// Which firmware is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Any.
+    Plain,
+    /// One that can enforce Secure Boot.
+    Secure,
+}
+
+impl Kind {
+    /// What it is, and the variables that name another.
+    const fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Plain => ("UEFI firmware", "BAKER_OVMF_CODE", "BAKER_OVMF_VARS"),
+            Self::Secure => (
+                "UEFI firmware with Secure Boot",
+                "BAKER_OVMF_SECURE_CODE",
+                "BAKER_OVMF_SECURE_VARS",
+            ),
+        }
+    }
+}
+
+/// The pair that two variables name; none when neither is set.
+fn overridden(
+    code: (&'static str, &Option<PathBuf>),
+    vars: (&'static str, &Option<PathBuf>),
+) -> Result<Option<Ovmf>, OvmfError> {
+    let half = |found, missing| Err(OvmfError::Half { found, missing });
+    match (code.1, vars.1) {
+        (Some(code_path), Some(vars_path)) => Ok(Some(Ovmf {
+            code: checked(code.0, code_path)?,
+            vars: checked(vars.0, vars_path)?,
+        })),
+        (Some(_), None) => half(code.0, vars.0),
+        (None, Some(_)) => half(vars.0, code.0),
+        (None, None) => Ok(None),
     }
 }
 
@@ -126,7 +197,9 @@ mod tests {
     #[test]
     fn the_first_complete_pair_wins_and_none_is_explained() {
         let root = tempfile::tempdir().unwrap();
-        let missing = Ovmf::first_installed(root.path()).unwrap_err().to_string();
+        let missing = Ovmf::first_installed(root.path(), Kind::Plain)
+            .unwrap_err()
+            .to_string();
         assert!(missing.contains("apt-get install ovmf"), "{missing}");
         assert!(missing.contains("BAKER_OVMF_CODE"), "{missing}");
 
@@ -134,11 +207,20 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("OVMF_CODE_4M.fd"), "").unwrap();
         assert!(
-            Ovmf::first_installed(root.path()).is_err(),
+            Ovmf::first_installed(root.path(), Kind::Plain).is_err(),
             "code without variables"
         );
         std::fs::write(folder.join("OVMF_VARS_4M.fd"), "").unwrap();
-        let found = Ovmf::first_installed(root.path()).unwrap();
+        let found = Ovmf::first_installed(root.path(), Kind::Plain).unwrap();
+        assert_eq!(found.vars, folder.join("OVMF_VARS_4M.fd"));
+
+        let secure = || Ovmf::first_installed(root.path(), Kind::Secure);
+        let missing = secure().unwrap_err().to_string();
+        assert!(missing.contains("Secure Boot"), "{missing}");
+        assert!(missing.contains("BAKER_OVMF_SECURE_CODE"), "{missing}");
+        std::fs::write(folder.join("OVMF_CODE_4M.secboot.fd"), "").unwrap();
+        let found = secure().unwrap();
+        assert_eq!(found.code, folder.join("OVMF_CODE_4M.secboot.fd"));
         assert_eq!(found.vars, folder.join("OVMF_VARS_4M.fd"));
     }
 

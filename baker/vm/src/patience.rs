@@ -42,7 +42,7 @@ impl Patience {
             },
             Accelerator::Tcg => Self {
                 total: planned * 2
-                    + seconds(if matches!(boot, Boot::Uefi(_)) {
+                    + seconds(if matches!(boot, Boot::Uefi(_) | Boot::UefiSecure(_)) {
                         60
                     } else {
                         30
