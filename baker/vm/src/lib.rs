@@ -14,6 +14,7 @@
 pub mod accelerator;
 mod arguments;
 mod child;
+pub mod credential;
 pub mod environment;
 pub mod evidence;
 mod http;
@@ -35,6 +36,7 @@ mod testing;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
 pub use arguments::shell_line;
+pub use credential::probe_credentials;
 pub use environment::Environment;
 pub use evidence::{CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use judge::{Expectation, Judge, Observation, Phase};
