@@ -3,6 +3,7 @@
 //! Synchronous, no network crate below it, no program of the host run. Each stage is one module
 //! with one public door; no stage calls a stage, `cli` composes them.
 
+pub mod anatomy;
 pub mod assemble;
 pub mod assembled;
 pub mod configure;

@@ -136,14 +136,21 @@ struct Level {
     offset: u64,
 }
 
-/// The levels, lowest first, and the number of their blocks.
-fn levels(data_blocks: u64) -> (Vec<Level>, u64) {
+/// Hash blocks of each level over `data_blocks` blocks of data, lowest level first.
+#[must_use]
+pub fn level_blocks(data_blocks: u64) -> Vec<u64> {
     let mut counts = Vec::new();
     let mut below = data_blocks;
     while below > 1 {
         below = below.div_ceil(FANOUT);
         counts.push(below);
     }
+    counts
+}
+
+/// The levels, lowest first, and the number of their blocks.
+fn levels(data_blocks: u64) -> (Vec<Level>, u64) {
+    let counts = level_blocks(data_blocks);
     let total = counts.iter().sum();
     // The highest level comes first in the file, right behind the superblock.
     let mut end = 1 + total;

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::error::ReadError;
 use super::format::mode;
-use super::read::{FileMap, Image, Source};
+use super::read::{FileMap, Image};
+use crate::io::Source;
 
 /// Writes down the structure of an image: superblock, then every name in depth-first order with
 /// inode number, mode, owner, links, size, time, data layout and attribute names.

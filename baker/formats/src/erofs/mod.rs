@@ -42,9 +42,10 @@ mod segment;
 mod tests;
 mod xattr;
 
+pub use crate::io::Source;
 pub use dump::dump;
 pub use error::{Error, ReadError};
-pub use read::{Image, ImageContents, Source, read};
+pub use read::{Image, ImageContents, Part, Piece, pieces, read};
 
 use format::{
     BLOCK, CLUSTER_LIMIT, COMPAT_CHECKSUM, COMPAT_MTIME, INCOMPAT_CHUNKED, INCOMPAT_CONFIGS,

@@ -9,12 +9,14 @@
 //!
 //! After Microsoft's "FAT General Overview of On-Disk Format" (fatgen103) and UEFI section 13.3.
 
+mod pieces;
 mod repair;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, Write};
 
 use crate::io::Paged;
+pub use pieces::{MapError, Part, Piece, pieces};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;

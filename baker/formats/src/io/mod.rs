@@ -1,9 +1,11 @@
 //! Small adapters of byte streams.
 
 mod paged;
+mod source;
 mod sparse;
 
 pub(crate) use paged::Paged;
+pub use source::{Slice, Source};
 pub use sparse::{SPARSE_BLOCK, copy_sparse};
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Reading headers.
 
+use std::ops::Range;
+
 use super::append::checked_sum;
 
 /// Bytes of one entry of the section table.
@@ -65,6 +67,19 @@ pub struct Section {
     pub characteristics: u32,
 }
 
+/// Where the parts of the headers lie in the file, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderPlaces {
+    /// The PE signature, behind the DOS stub; COFF and optional header follow it.
+    pub signature: usize,
+    /// `CheckSum` of the optional header, which Authenticode leaves out.
+    pub check_sum: Range<usize>,
+    /// The data directory entry of the certificate table, which Authenticode leaves out, too.
+    pub certificates: Option<Range<usize>>,
+    /// The section table.
+    pub table: Range<usize>,
+}
+
 /// The headers of a PE file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -96,6 +111,15 @@ impl Image {
     /// # Errors
     /// [`PeError::Format`] when they are not those of a PE32+ file or point outside of it.
     pub fn parse(bytes: &[u8]) -> Result<Self, PeError> {
+        Self::parse_headers(bytes, bytes.len() as u64)
+    }
+
+    /// Reads the headers from the beginning of a file of `size` bytes; `bytes` must reach as far
+    /// as the headers do.
+    ///
+    /// # Errors
+    /// [`PeError::Format`] when they are not those of a PE32+ file or point outside of it.
+    pub fn parse_headers(bytes: &[u8], size: u64) -> Result<Self, PeError> {
         if bytes.get(..2) != Some(b"MZ") {
             return Err(PeError::Format {
                 offset: 0,
@@ -135,7 +159,7 @@ impl Image {
         }
         let count = usize::from(u16_at(bytes, coff + 2)?);
         let sections = (0..count)
-            .map(|index| section(bytes, table + index * SECTION_HEADER))
+            .map(|index| section(bytes, table + index * SECTION_HEADER, size))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             machine: u16_at(bytes, coff)?,
@@ -149,6 +173,20 @@ impl Image {
             optional,
             table,
         })
+    }
+
+    /// Where the parts of the headers lie in the file.
+    #[must_use]
+    pub fn header_places(&self) -> HeaderPlaces {
+        let certificates = self.optional + optional::CERTIFICATES;
+        let check_sum = self.optional + optional::CHECK_SUM;
+        HeaderPlaces {
+            signature: self.coff - 4,
+            check_sum: check_sum..check_sum + 4,
+            certificates: (certificates + 8 <= self.table)
+                .then_some(certificates..certificates + 8),
+            table: self.table..self.table + self.sections.len() * SECTION_HEADER,
+        }
     }
 
     /// The section of this name.
@@ -173,7 +211,7 @@ impl Image {
     }
 }
 
-fn section(bytes: &[u8], offset: usize) -> Result<Section, PeError> {
+fn section(bytes: &[u8], offset: usize, size: u64) -> Result<Section, PeError> {
     let header = bytes.get(offset..offset + SECTION_HEADER);
     let header = header.ok_or(PeError::Format {
         offset,
@@ -192,7 +230,7 @@ fn section(bytes: &[u8], offset: usize) -> Result<Section, PeError> {
         characteristics: u32_at(header, 36)?,
     };
     let end = u64::from(section.raw_offset) + u64::from(section.raw_size);
-    if section.raw_size > 0 && end > bytes.len() as u64 {
+    if section.raw_size > 0 && end > size {
         return Err(PeError::Format {
             offset,
             problem: "a section lies outside of the file",

@@ -17,7 +17,7 @@ mod append;
 mod image;
 
 pub use append::{NewSection, append};
-pub use image::{Image, PeError, Section};
+pub use image::{HeaderPlaces, Image, PeError, Section};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The data of one inode: from a byte of the file to bytes of the image.
 
 use std::io;
+use std::ops::Range;
 
 use super::super::error::ReadError;
 use super::super::format::{ALGORITHM_LZ4, ALGORITHM_ZSTD, BLOCK, DataLayout, HOLE, Inode, u16_at};
@@ -18,6 +19,17 @@ pub struct Window {
     bytes: Vec<u8>,
 }
 
+/// What a range that belongs to an inode holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// Blocks of data.
+    Data,
+    /// The end of the data, beside the inode.
+    Tail,
+    /// Cluster index or chunk table.
+    Index,
+}
+
 /// Where the data of an inode lies.
 pub struct FileMap {
     size: u64,
@@ -33,11 +45,13 @@ enum Place {
     Chunked {
         bits: u32,
         starts: Vec<u32>,
+        table: u64,
     },
     Packed {
         heads: Vec<Head>,
         algorithm: u8,
         tail: Option<(u64, u32)>,
+        index: Range<u64>,
     },
 }
 
@@ -80,6 +94,7 @@ impl FileMap {
                 Place::Chunked {
                     bits,
                     starts: bytes.chunks_exact(4).map(word).collect(),
+                    table: offset + head as u64,
                 }
             }
             DataLayout::Compact => Self::packed(image, &inode, offset, head)
@@ -123,7 +138,54 @@ impl FileMap {
             heads,
             algorithm: header[6] & 0xf,
             tail,
+            index: at - index::HEADER as u64..at + used as u64,
         }))
+    }
+
+    /// Where index and data lie in the image.
+    pub fn spans(&self) -> Vec<(Span, Range<u64>)> {
+        let block = BLOCK as u64;
+        match &self.place {
+            Place::Flat {
+                start,
+                inline_from,
+                inline_at,
+            } => {
+                let whole = self.size.min(*inline_from);
+                let end = start.saturating_add(whole.next_multiple_of(block));
+                let tail = inline_at.saturating_add(self.size - whole);
+                vec![(Span::Data, *start..end), (Span::Tail, *inline_at..tail)]
+            }
+            Place::Chunked {
+                bits,
+                starts,
+                table,
+            } => {
+                let mut spans = vec![(Span::Index, *table..table + 4 * starts.len() as u64)];
+                let chunk = block << bits;
+                for (at, start) in (0..self.size).step_by(chunk_step(chunk)).zip(starts) {
+                    let length = (self.size - at).min(chunk).next_multiple_of(block);
+                    let from = u64::from(*start) * block;
+                    if *start != HOLE {
+                        spans.push((Span::Data, from..from + length));
+                    }
+                }
+                spans
+            }
+            Place::Packed {
+                heads, tail, index, ..
+            } => {
+                let mut spans = vec![(Span::Index, index.clone())];
+                let inline = usize::from(tail.is_some()).min(heads.len());
+                for head in &heads[..heads.len() - inline] {
+                    let from = u64::from(head.block) * block;
+                    spans.push((Span::Data, from..from + u64::from(head.blocks) * block));
+                }
+                let tail = tail.map(|(at, size)| (Span::Tail, at..at + u64::from(size)));
+                spans.extend(tail);
+                spans
+            }
+        }
     }
 
     /// The layout in words, for the dump.
@@ -134,7 +196,7 @@ impl FileMap {
                 ..
             } => "plain".to_owned(),
             Place::Flat { .. } => "inline".to_owned(),
-            Place::Chunked { bits, starts } => {
+            Place::Chunked { bits, starts, .. } => {
                 let holes = starts.iter().filter(|start| **start == HOLE).count();
                 format!(
                     "chunks of {} KiB, {holes} of {} holes",
@@ -185,13 +247,14 @@ impl FileMap {
                     image.bytes(at, &mut buffer[..length])?;
                     length
                 }
-                Place::Chunked { bits, starts } => {
+                Place::Chunked { bits, starts, .. } => {
                     read_chunk(image, *bits, starts, offset, buffer)?
                 }
                 Place::Packed {
                     heads,
                     algorithm,
                     tail,
+                    ..
                 } => {
                     self.load(image, heads, *algorithm, *tail, offset, window)?;
                     let from = usize::try_from(offset - window.start).unwrap_or(usize::MAX);
@@ -257,6 +320,11 @@ impl FileMap {
         };
         Ok(())
     }
+}
+
+/// A chunk as a step; chunks too large to count have no second one.
+fn chunk_step(chunk: u64) -> usize {
+    usize::try_from(chunk).unwrap_or(usize::MAX)
 }
 
 fn read_chunk(

@@ -1,7 +1,7 @@
 //! The image as a place of inodes: superblock, inodes, attributes, directory entries.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::ops::Range;
 
 use super::super::directory;
 use super::super::error::ReadError;
@@ -11,32 +11,7 @@ use super::super::format::{
 };
 use super::super::xattr;
 use super::file::{FileMap, Window};
-
-/// Where an image is read from.
-pub trait Source: Sync {
-    /// Fills `buffer` from byte `offset` on.
-    ///
-    /// # Errors
-    /// The bytes cannot be read, or end early.
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
-}
-
-impl Source for Vec<u8> {
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|from| self.get(from..from.checked_add(buffer.len())?))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
-impl Source for std::fs::File {
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
-    }
-}
+use crate::io::Source;
 
 /// An opened image.
 #[derive(Clone)]
@@ -155,6 +130,30 @@ impl<'a> Image<'a> {
             rest = rest.get(size..).unwrap_or_default();
         }
         Ok(attributes)
+    }
+
+    /// Where the shared attributes of an inode lie.
+    pub(super) fn shared_ranges(&self, nid: u64) -> Result<Vec<Range<u64>>, ReadError> {
+        let (inode, offset, end) = self.sized_inode(nid)?;
+        let size = xattr::body_size(inode.xattr_count);
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        let mut body = vec![0; size];
+        self.bytes(offset + (end - size) as u64, &mut body)?;
+        let ids_end = xattr::HEADER + 4 * usize::from(body[4]);
+        let ids = body.get(xattr::HEADER..ids_end).unwrap_or_default();
+        let area = u64::from(self.super_block.xattr_block) * BLOCK as u64;
+        ids.chunks_exact(4)
+            .map(|id| {
+                let start = area + u64::from(u32_at(id, 0)) * 4;
+                let mut header = [0; 4];
+                self.bytes(start, &mut header)?;
+                let value = u64::from(u16::from_le_bytes([header[2], header[3]]));
+                let size = 4 + u64::from(header[0]) + value;
+                Ok(start..start + size.next_multiple_of(4))
+            })
+            .collect()
     }
 
     fn shared_xattr(&self, id: u32) -> Result<(Vec<u8>, Vec<u8>), ReadError> {

@@ -15,11 +15,14 @@ use baker_model::{Digest, Digester, Tree};
 
 mod file;
 mod image;
+mod pieces;
 
-pub use image::{Image, Source};
+pub use image::Image;
+pub use pieces::{Part, Piece, pieces};
 
 use super::error::ReadError;
 use super::format::{Inode, decode_device, mode};
+use crate::io::Source;
 pub(super) use file::{FileMap, Window};
 
 /// Bytes hashed at once.
