@@ -63,6 +63,8 @@ pub enum Check {
     /// The root refuses writes.
     RootReadOnly,
     /// Every block of the device under `/` can be read: with dm-verity, every block is as built.
+    /// Found is the number of bytes, or where it failed. A kernel that panics on corruption does
+    /// so instead.
     RootReadable,
     /// The firmware enforces Secure Boot.
     SecureBoot,
@@ -93,9 +95,11 @@ pub enum Check {
         value: String,
     },
     /// The journal of this boot can be read; each entry at priority err or worse is told in a
-    /// [`crate::Report::Finding`]. Whether one is excused is for the host to say.
+    /// [`crate::Report::Finding`], as `UNIT: MESSAGE`. Whether one is excused is for the host to
+    /// say. Does not hold when not all of them could be told.
     Journal,
-    /// This unit has become active; found is the time in milliseconds since the kernel started.
+    /// This unit has become active; found is the time in milliseconds since the kernel started,
+    /// digits only.
     Reached {
         /// Full unit name.
         unit: String,

@@ -25,7 +25,9 @@ pub enum Report {
         state: String,
         /// Jobs still queued.
         jobs: u64,
-        /// A job that is running, as `UNIT/TYPE`; empty when none is known.
+        /// The job that has been running longest, as `UNIT/TYPE`, when last looked at. Once the
+        /// checks are being answered it is `WORD/check`, behind it how far that one is. Empty
+        /// when none is known.
         job: String,
         /// Milliseconds since the kernel started.
         uptime_ms: u64,

@@ -88,7 +88,10 @@ impl Settings {
     /// that [`Settings::on_failure`] is obeyed even then. Of a repeated word the last counts, as
     /// in the kernel, except for the root hash.
     pub fn parse(text: &str) -> Self {
-        let words = words(text);
+        let mut words = words(text);
+        // What follows is init's, and none of ours.
+        let end = words.iter().position(|word| word == "--");
+        words.truncate(end.unwrap_or(words.len()));
         let last = |key| values(&words, key).last();
         Self {
             root_hash: root_hash(&words),
@@ -137,8 +140,8 @@ fn values<'a>(words: &'a [String], key: &'static str) -> impl Iterator<Item = &'
 }
 
 /// Splits at white space outside double quotes and drops the quotes, as `next_arg` in the
-/// kernel's `lib/cmdline.c`; words after `--` are init's arguments and none of ours.
-fn words(text: &str) -> Vec<String> {
+/// kernel's `lib/cmdline.c`.
+pub fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
     for character in text.chars() {
@@ -150,11 +153,6 @@ fn words(text: &str) -> Vec<String> {
         }
     }
     words.retain(|word| !word.is_empty());
-    let end = words
-        .iter()
-        .position(|word| word == "--")
-        .unwrap_or(words.len());
-    words.truncate(end);
     words
 }
 

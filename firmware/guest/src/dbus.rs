@@ -278,6 +278,12 @@ impl<'a> Reader<'a> {
         self.take(4)?.try_into().ok().map(u32::from_le_bytes)
     }
 
+    /// A 64-bit number.
+    pub fn u64(&mut self) -> Option<u64> {
+        self.align(8)?;
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
     /// A string or object path.
     pub fn text(&mut self) -> Option<&'a str> {
         let length = self.u32()? as usize;

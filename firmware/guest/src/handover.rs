@@ -13,7 +13,8 @@ use baker_contract::{Init, PROBE_PROGRAM};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 
-use crate::{console, port};
+use crate::console;
+use crate::port::{self, Way};
 
 /// What is mounted in the initramfs and goes along into the root.
 pub const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
@@ -30,8 +31,26 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// Name of the probe's unit.
 const PROBE_UNIT: &str = "baker-probe.service";
 
-/// Socket on which systemd tells the probe that the boot is over, see `sd_notify(3)`.
+/// Socket on which systemd tells the probe how the boot goes, see `sd_notify(3)`.
 pub const NOTIFY_SOCKET: &str = "/run/baker/notify";
+
+/// Started by every unit that fails: systemd tells of each target that it reaches, and starts no
+/// process for it.
+pub const FAILURE_TARGET: &str = "baker-unit-failed.target";
+
+/// Unit types that can fail.
+const FAILING: [&str; 7] = [
+    "automount",
+    "mount",
+    "path",
+    "service",
+    "socket",
+    "swap",
+    "timer",
+];
+
+/// Name of the drop-in of each type; late, so that it comes after the units' own.
+const DROP_IN: &str = "90-baker-probe.conf";
 
 /// Puts the probe into `/run` when the host offers a port; otherwise the system never hears of
 /// it. The root itself stays as published either way. Gives whether there is a probe.
@@ -39,7 +58,7 @@ pub const NOTIFY_SOCKET: &str = "/run/baker/notify";
 /// # Errors
 /// A file in `/run` cannot be written.
 pub fn offer_probe() -> io::Result<bool> {
-    if port::find().is_none() {
+    if port::find(Way::Carried).is_none() {
         return Ok(false);
     }
     if let Some(folder) = Path::new(PROBE_PROGRAM).parent() {
@@ -52,7 +71,34 @@ pub fn offer_probe() -> io::Result<bool> {
     fs::create_dir_all(&wanted)?;
     fs::write(units.join(PROBE_UNIT), probe_unit())?;
     symlink(Path::new("..").join(PROBE_UNIT), wanted.join(PROBE_UNIT))?;
+    announce_failures(units)?;
     Ok(true)
+}
+
+/// Lets each unit that fails start [`FAILURE_TARGET`].
+fn announce_failures(units: &Path) -> io::Result<()> {
+    fs::write(units.join(FAILURE_TARGET), failure_target())?;
+    for kind in FAILING {
+        let folder = units.join(format!("{kind}.d"));
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(DROP_IN), drop_in())?;
+    }
+    Ok(())
+}
+
+/// Nothing needs the target, so it is gone as soon as it is reached, and the next failure reaches
+/// it anew.
+fn failure_target() -> &'static str {
+    "[Unit]\n\
+     Description=a unit has failed\n\
+     DefaultDependencies=no\n\
+     StopWhenUnneeded=yes\n"
+}
+
+/// One more unit to start on failure. systemd refuses units with several of them whose job mode is
+/// `isolate`, so that mode is set back; it would act only after the failure that is waited for.
+fn drop_in() -> String {
+    format!("[Unit]\nOnFailure={FAILURE_TARGET}\nOnFailureJobMode=replace\n")
 }
 
 /// The probe starts at once, delays nothing, and no isolation or shutdown ends it early: it is

@@ -8,9 +8,10 @@
 //! * `probe`: runs in the booted system when the host offers a probe port, and reports what it
 //!   sees. It changes nothing.
 //!
-//! It runs no other program and touches no network.
+//! It touches no network, and runs no other program but what a check names.
 
 mod applet;
+mod checks;
 mod cmdline;
 mod console;
 mod crc32;

@@ -35,6 +35,37 @@ impl State {
     }
 }
 
+/// Whether and how a unit is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitState {
+    /// `loaded`, `not-found`, `masked` ...
+    pub load: String,
+    /// `active`, `inactive`, `failed` ...
+    pub active: String,
+    /// What `active` means for a unit of its type: `running`, `listening` ...
+    pub sub: String,
+}
+
+/// Something that systemd does or is going to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its number; later jobs have higher ones.
+    pub id: u32,
+    /// `UNIT/TYPE`, as in `dbus.service/start`.
+    pub name: String,
+    /// True when it does not merely wait for others.
+    pub running: bool,
+}
+
+/// How the machine ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is switched off.
+    PowerOff,
+    /// It starts again.
+    Restart,
+}
+
 /// A unit that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedUnit {
@@ -115,25 +146,61 @@ impl Systemd {
         }
     }
 
-    /// `ActiveState` and `SubState` of a unit.
+    /// How a unit is; systemd loads it for that when it has not yet.
     ///
     /// # Errors
-    /// The unit is not loaded, or as [`Systemd::state`].
-    pub fn unit_state(&mut self, unit: &str) -> io::Result<(String, String)> {
-        let body = self.manager("GetUnit", Arguments::Texts(&[unit]))?;
-        let path = Reader::new(&body).text().ok_or_else(malformed)?;
-        Ok((
-            self.text(path, UNIT, "ActiveState")?,
-            self.text(path, UNIT, "SubState")?,
-        ))
+    /// The name is none, or as [`Systemd::state`].
+    pub fn unit(&mut self, unit: &str) -> io::Result<UnitState> {
+        let path = self.load(unit)?;
+        Ok(UnitState {
+            load: self.text(&path, UNIT, "LoadState")?,
+            active: self.text(&path, UNIT, "ActiveState")?,
+            sub: self.text(&path, UNIT, "SubState")?,
+        })
     }
 
-    /// Asks for a clean shutdown.
+    /// When the unit last became active, in microseconds since the kernel started; none when it
+    /// never did.
+    ///
+    /// # Errors
+    /// As [`Systemd::unit`].
+    pub fn active_since(&mut self, unit: &str) -> io::Result<Option<u64>> {
+        let path = self.load(unit)?;
+        let body = self.property(&path, UNIT, "ActiveEnterTimestampMonotonic")?;
+        let mut reader = Reader::new(&body);
+        let time = reader
+            .signature()
+            .filter(|kind| *kind == b"t")
+            .and_then(|_| reader.u64())
+            .ok_or_else(malformed)?;
+        Ok((time > 0).then_some(time))
+    }
+
+    /// What is being done.
+    ///
+    /// # Errors
+    /// As [`Systemd::state`].
+    pub fn jobs(&mut self) -> io::Result<Vec<Job>> {
+        let body = self.manager("ListJobs", Arguments::Texts(&[]))?;
+        Reader::new(&body).array(8, job_entry).ok_or_else(malformed)
+    }
+
+    /// Asks for a clean end.
     ///
     /// # Errors
     /// systemd refuses or does not answer.
-    pub fn power_off(&mut self) -> io::Result<()> {
-        self.manager("PowerOff", Arguments::Texts(&[])).map(drop)
+    pub fn end(&mut self, ending: Ending) -> io::Result<()> {
+        let member = match ending {
+            Ending::PowerOff => "PowerOff",
+            Ending::Restart => "Reboot",
+        };
+        self.manager(member, Arguments::Texts(&[])).map(drop)
+    }
+
+    fn load(&mut self, unit: &str) -> io::Result<String> {
+        let body = self.manager("LoadUnit", Arguments::Texts(&[unit]))?;
+        let path = Reader::new(&body).text().ok_or_else(malformed)?;
+        Ok(path.to_owned())
     }
 
     fn manager(&mut self, member: &str, arguments: Arguments<'_>) -> io::Result<Vec<u8>> {
@@ -205,6 +272,20 @@ fn unit_entry(reader: &mut Reader<'_>) -> Option<UnitEntry> {
         sub_state,
         path,
     })
+}
+
+/// One `(usssoo)` of `ListJobs`.
+fn job_entry(reader: &mut Reader<'_>) -> Option<Job> {
+    let id = reader.u32()?;
+    let [unit, kind, state] = [reader.text()?, reader.text()?, reader.text()?];
+    let job = Job {
+        id,
+        name: format!("{unit}/{kind}"),
+        running: state == "running",
+    };
+    reader.text()?;
+    reader.text()?;
+    Some(job)
 }
 
 /// The interface that has the `Result` of a unit, by the unit's type.
