@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod links;
 pub mod modules;
 pub mod overlay;
+pub mod slots;
 pub mod spool;
 pub mod uki;
 pub mod verity;

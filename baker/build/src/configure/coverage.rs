@@ -184,6 +184,8 @@ fn triggers(text: &str) -> Result<Vec<Effect>, String> {
             "ldconfig" => effects.push(Effect::LoaderCache),
             // The initrd is baker's own, and a file in a folder is found when the folder is read.
             "update-initramfs" => {}
+            // Tells systemd-boot's postinst, which installs on the ESP of a running machine.
+            "systemd-boot-signed" => {}
             name if directive.starts_with("activate") => {
                 return Err(format!("it activates the unknown trigger `{name}`"));
             }

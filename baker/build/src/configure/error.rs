@@ -123,6 +123,14 @@ pub enum ConfigureError {
         /// What is wrong, and the mend.
         problem: String,
     },
+    /// Two slots count boots, and nothing in the root can call one good.
+    #[error(
+        "slots = 2 counts boots, but {path} is not in the root; add \"systemd-boot\" to [debian] packages"
+    )]
+    Blessing {
+        /// What is missing.
+        path: &'static str,
+    },
     /// A shared library that cannot be listed in the loader cache.
     #[error("cannot read {path} as a shared library: {problem}")]
     Library {

@@ -27,6 +27,7 @@ mod order;
 mod pattern;
 mod report;
 mod sealed;
+mod slots;
 mod stage;
 #[cfg(test)]
 mod testing;
@@ -37,5 +38,6 @@ mod words;
 
 pub use error::{ConfigureError, UncoveredScript};
 pub use report::{ConfigureReport, Coverage, CoveredScript};
+pub use slots::{ESP_LABEL, ESP_MODULES};
 pub use stage::{Configured, STAGE, finish, prepare};
 pub use var::DATA_LABEL;

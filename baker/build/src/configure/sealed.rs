@@ -17,7 +17,7 @@ enum When {
 }
 
 /// Units that a sealed image has no use for.
-const MASKED: [(&str, When, &str); 17] = [
+const MASKED: [(&str, When, &str); 19] = [
     (
         "systemd-firstboot.service",
         When::Always,
@@ -57,6 +57,16 @@ const MASKED: [(&str, When, &str); 17] = [
         "systemd-boot-update.service",
         When::Always,
         "the loader is replaced together with the image",
+    ),
+    (
+        "systemd-boot-random-seed.service",
+        When::Always,
+        "it would write to the ESP at every boot",
+    ),
+    (
+        "systemd-bootctl.socket",
+        When::Always,
+        "nobody asks a sealed image for its boot entries",
     ),
     (
         "systemd-random-seed.service",

@@ -8,7 +8,7 @@
 //! ```text
 //! 1 MiB  ESP     /EFI/BOOT/BOOTX64.EFI = the UKI                           (slots = 1)
 //!                /EFI/BOOT/BOOTX64.EFI = systemd-boot, /loader/loader.conf,
-//!                /EFI/Linux/NAME_VERSION+3.efi = the UKI                   (slots = 2)
+//!                /EFI/Linux/NAME_VERSION+TRIES.efi = the UKI                   (slots = 2)
 //!        root    NAME_VERSION          its UUID: first half of the root hash
 //!        verity  NAME_VERSION_verity   its UUID: second half
 //!        root    _empty, verity _empty                                     (slots = 2)
@@ -32,10 +32,7 @@ use baker_model::layout::{Layout, Role};
 use baker_model::recipe::{Architecture, Disk};
 
 /// Label of the ESP's file system.
-const ESP_LABEL: &str = "ESP";
-
-/// Tries that systemd-boot gives a new UKI before it falls back.
-const TRIES: u32 = 3;
+const VOLUME_LABEL: &str = "ESP";
 
 /// What goes onto the disk.
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +185,7 @@ pub fn disk(request: &Request<'_>) -> Result<RawDisk, DiskError> {
             offset: esp.offset,
             size: esp.size,
             id: volume_id(request.lock),
-            label: ESP_LABEL,
+            label: VOLUME_LABEL,
             time: request.epoch,
         };
         data += write_esp(&mut out, &volume, &files)?;
@@ -228,7 +225,8 @@ fn boot_files<'a>(request: &Request<'a>) -> Result<Vec<BootFile<'a>>, DiskError>
         1 => Ok(vec![file(removable, request.uki.into())]),
         2 => {
             let loader = request.loader.ok_or(DiskError::NoLoader)?;
-            let uki = format!("EFI/Linux/{}_{}+{TRIES}.efi", request.name, request.version);
+            let tries = request.disk.tries();
+            let uki = format!("EFI/Linux/{}_{}+{tries}.efi", request.name, request.version);
             let settings = format!("timeout {}\n", loader.menu_seconds);
             Ok(vec![
                 file(removable, loader.program.into()),

@@ -6,7 +6,7 @@ use baker_model::layout::{ALIGNMENT, Layout, Partition, Role, partition_type, ve
 use baker_model::recipe::Architecture;
 
 use super::{DiskError, Request};
-use crate::configure::DATA_LABEL;
+use crate::configure::{DATA_LABEL, ESP_LABEL};
 
 /// UKIs that the ESP has room for: the one that runs, the one before it, and one that arrives.
 const UKIS: u64 = 3;
@@ -45,7 +45,7 @@ pub(super) fn plan(
     let (root_uuid, tree_uuid) = verity_uuids(&request.root_hash);
     let derived = |id: &str| request.lock.derive(id).to_uuid_bytes();
     let mut rows = vec![
-        (Role::Esp, "esp".to_owned(), derived("esp"), esp),
+        (Role::Esp, ESP_LABEL.to_owned(), derived("esp"), esp),
         (Role::Root, label, root_uuid, slot),
         (Role::RootVerity, tree_label, tree_uuid, tree),
     ];

@@ -232,7 +232,7 @@ fn two_runs_are_equal() {
         slots: 2,
         esp_mib: Some(40),
         slot_mib: Some(7),
-        data_mib: None,
+        ..Disk::default()
     };
     let one = bench.make("one", &disk).unwrap();
     assert_eq!(one, bench.make("other", &disk).unwrap());

@@ -35,6 +35,8 @@ pub struct InitrdRequest<'a> {
     pub contents: &'a dyn Contents,
     /// Modules that the recipe names.
     pub names: &'a [String],
+    /// Modules that are taken when the kernel has them.
+    pub optional: &'a [&'a str],
     /// The format that the guest must be able to mount.
     pub root_format: RootFormat,
 }
@@ -61,7 +63,15 @@ pub fn initrd_modules(request: InitrdRequest<'_>) -> Result<Vec<InitrdModule>, M
     };
     // The guest has no modprobe, so what dm-verity would ask for at run time is loaded before.
     let needed = ["crypto-sha256", "dm-verity", format].map(str::to_owned);
-    let names: Vec<String> = request.names.iter().chain(&needed).cloned().collect();
+    let mut names: Vec<String> = request.names.iter().chain(&needed).cloned().collect();
+    let there = |name: &&&str| modules.find(name).is_some();
+    names.extend(
+        request
+            .optional
+            .iter()
+            .filter(there)
+            .map(|&name| name.to_owned()),
+    );
     let loaded = modules.closure(request.contents, &names)?;
     Ok(loaded
         .into_iter()

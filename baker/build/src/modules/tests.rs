@@ -225,6 +225,7 @@ fn the_initrd_gets_what_the_guest_needs() {
         kernel: &kernel,
         contents: &NoContents,
         names: &["tun".to_owned()],
+        optional: &[],
         root_format: RootFormat::Erofs,
     };
     let modules = initrd_modules(request).unwrap();
@@ -423,6 +424,7 @@ fn a_real_kernel_is_indexed_as_depmod_does() {
     let request = InitrdRequest {
         kernel: &tree,
         contents: &NoContents,
+        optional: &[],
         names: &[
             "virtio_blk".to_owned(),
             "virtio_net".to_owned(),

@@ -8,7 +8,7 @@ use std::thread;
 use baker_build::describe::{Bytes, Piece};
 use baker_build::{
     Assembled, Spool, assemble, configure, describe, disk, dpkg_database, image, initrd, kernel,
-    modules, overlay, uki, verity,
+    modules, overlay, slots, uki, verity,
 };
 use baker_contract::ROOT_HASH_KEY;
 use baker_fetch::Store;
@@ -213,8 +213,8 @@ impl Baking<'_> {
         kernel: &kernel::KernelParts,
         spool: &Spool,
     ) -> Result<(), Failure> {
-        let selection = &self.folder.recipe.kernel.root_modules;
-        modules::install(root, &kernel.modules, spool, selection, self.lock.epoch)
+        let selection = slots::root_modules(&self.folder.recipe);
+        modules::install(root, &kernel.modules, spool, &selection, self.lock.epoch)
             .map(drop)
             .map_err(|error| self.failed(error))
     }
@@ -243,6 +243,7 @@ impl Baking<'_> {
             kernel: &kernel.modules,
             contents: spool,
             names: &recipe.kernel.modules,
+            optional: slots::optional_initrd_modules(recipe),
             root_format: recipe.root.format,
         };
         let modules = modules::initrd_modules(request).map_err(|error| self.failed(error))?;
@@ -301,7 +302,7 @@ impl Baking<'_> {
     }
 
     fn command_line(&self, root_hash: &Digest) -> String {
-        let mut words = self.folder.recipe.kernel.command_line.clone();
+        let mut words = slots::command_line(&self.folder.recipe);
         words.push(format!("{ROOT_HASH_KEY}={root_hash}"));
         words.join(" ")
     }

@@ -1,7 +1,7 @@
 //! FAT volumes, as EFI system partitions need them.
 //!
 //! Takes a range of a new, sparse output and a list of files; gives a volume that `fsck.fat`
-//! finds nothing wrong with. Files are streamed; memory is a cache of 8 MiB. Never reads a clock;
+//! finds nothing wrong with. Reads names and files of a volume back. Files are streamed; memory is a cache of 8 MiB. Never reads a clock;
 //! ids and times are given.
 //!
 //! The `fatfs` crate does the bytes, behind a cache, and its types stop in this module. What its
@@ -10,13 +10,16 @@
 //! After Microsoft's "FAT General Overview of On-Disk Format" (fatgen103) and UEFI section 13.3.
 
 mod pieces;
+mod read;
 mod repair;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, Write};
 
 use crate::io::Paged;
+
 pub use pieces::{MapError, Part, Piece, pieces};
+pub use read::{Found, list, read};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
@@ -78,6 +81,18 @@ pub enum FatError {
     /// The volume itself could not be written.
     #[error("cannot write the FAT volume")]
     Write(#[source] io::Error),
+    /// There is no sound volume, or it could not be read.
+    #[error("cannot read the FAT volume")]
+    Read(#[source] io::Error),
+    /// A file of the volume could not be read.
+    #[error("cannot read `{path}` from the FAT volume")]
+    ReadFile {
+        /// Its path.
+        path: String,
+        /// What the system said; `NotFound` when it is not there.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// What decides the volume beside its files.

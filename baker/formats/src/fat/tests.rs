@@ -188,3 +188,62 @@ fn what_cannot_be_is_refused() {
         Err(FatError::Label { .. })
     ));
 }
+
+#[test]
+fn a_volume_is_read_back() {
+    let files = sample();
+    let mut input = Cursor::new(disk(40 * MIB, MIB, &files).unwrap());
+    let mut expected: Vec<_> = files
+        .iter()
+        .map(|(path, data)| Found {
+            path: (*path).to_owned(),
+            size: data.len() as u64,
+        })
+        .collect();
+    expected.sort_by(|one, other| one.path.cmp(&other.path));
+    assert_eq!(list(&mut input, MIB, 40 * MIB).unwrap(), expected);
+    for (path, data) in &files {
+        let read = read(&mut input, MIB, 40 * MIB, path, 10_000_000).unwrap();
+        assert!(read == *data, "{path}");
+    }
+    let gone = read(&mut input, MIB, 40 * MIB, "EFI/gone", 1);
+    assert!(matches!(gone, Err(FatError::ReadFile { .. })));
+    let large = read(&mut input, MIB, 40 * MIB, "loader/loader.conf", 9);
+    assert!(matches!(large, Err(FatError::ReadFile { .. })));
+}
+
+#[test]
+fn a_volume_that_others_changed_is_read() {
+    let Some(mut rename) = judge("mren") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    std::fs::write(&path, disk(40 * MIB, 0, &sample()).unwrap()).unwrap();
+    let from = "::/EFI/Linux/minimal_1.0.0+3.efi";
+    let to = "::/EFI/Linux/minimal_1.0.0+2-1.efi";
+    let (good, said) = run(rename.arg("-i").arg(&path).args([from, to]));
+    assert!(good, "{said}");
+    let mut input = Cursor::new(std::fs::read(&path).unwrap());
+    let found = list(&mut input, 0, 40 * MIB).unwrap();
+    assert!(
+        found
+            .iter()
+            .any(|file| file.path == "EFI/Linux/minimal_1.0.0+2-1.efi" && file.size == 70_000),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn damage_is_no_panic_and_no_endless_walk() {
+    let mut input = Cursor::new(disk(34 * MIB, 0, &sample()).unwrap());
+    // Boot sector, first sectors of both tables, and the first clusters: where the structures are.
+    let places = (0..512).chain((16_384..600_000).step_by(997));
+    for place in places {
+        input.get_mut()[place] ^= 0xff;
+        drop(list(&mut input, 0, 34 * MIB));
+        input.get_mut()[place] ^= 0xff;
+    }
+    let mut nothing = Cursor::new(vec![0; 1 << 20]);
+    assert!(matches!(list(&mut nothing, 0, MIB), Err(FatError::Read(_))));
+}

@@ -32,12 +32,7 @@ impl Recipe {
                 format!("`{}` is not a version like 1.2.3", self.version),
             );
         }
-        if !(1..=2).contains(&self.disk.slots) {
-            return fail(
-                "slots",
-                format!("slots can be 1 or 2, not {}", self.disk.slots),
-            );
-        }
+        self.check_slots(text)?;
         if self.root.format == RootFormat::Squashfs && self.root.compression != Compression::Zstd {
             return fail(
                 "compression",
@@ -58,6 +53,43 @@ impl Recipe {
         }
         self.check_paths(text)?;
         self.check_duplicates(text)
+    }
+
+    fn check_slots(&self, text: &str) -> Result<(), RecipeError> {
+        let disk = &self.disk;
+        let fail =
+            |key: &str, problem: String| Err(RecipeError::at(text, find_key(text, key), problem));
+        match disk.slots {
+            1 => {
+                let counted = [
+                    ("tries", disk.tries.is_some()),
+                    ("health", !disk.health.is_empty()),
+                    ("health-seconds", disk.health_seconds.is_some()),
+                ];
+                match counted.into_iter().find(|(_, given)| *given) {
+                    Some((key, _)) => fail(
+                        key,
+                        format!("`{key}` is about boot counting, which needs slots = 2"),
+                    ),
+                    None => Ok(()),
+                }
+            }
+            2 if !(1..=9).contains(&disk.tries()) => fail(
+                "tries",
+                format!("tries can be 1 to 9, not {}", disk.tries()),
+            ),
+            2 if disk.health_seconds() == 0 => fail(
+                "health-seconds",
+                "no boot is good after 0 seconds".to_owned(),
+            ),
+            // The loader takes what follows the last `+` of a file name for its counter.
+            2 if self.version.contains('+') => fail(
+                "version",
+                "with slots = 2 a version has no `+`: the boot loader counts with it".to_owned(),
+            ),
+            2 => Ok(()),
+            slots => fail("slots", format!("slots can be 1 or 2, not {slots}")),
+        }
     }
 
     fn check_paths(&self, text: &str) -> Result<(), RecipeError> {
@@ -260,6 +292,19 @@ mod tests {
             assert_eq!(error.line, line, "{error}");
             assert!(error.problem.contains(words), "{error}");
         }
+        let rows = [
+            ("[disk]\nslots = 3\n", "slots can be 1 or 2"),
+            ("[disk]\ntries = 2\n", "needs slots = 2"),
+            ("[disk]\nhealth = [\"a.service\"]\n", "needs slots = 2"),
+            ("[disk]\nslots = 2\ntries = 0\n", "1 to 9"),
+            ("[disk]\nslots = 2\nhealth-seconds = 0\n", "0 seconds"),
+        ];
+        for (disk, words) in rows {
+            let error = refused(&format!("{GOOD}{disk}"));
+            assert!(error.line > 9 && error.problem.contains(words), "{error}");
+        }
+        let counted = GOOD.replace("1.0.0", "1.0.0+5") + "[disk]\nslots = 2\n";
+        assert!(refused(&counted).problem.contains("counts with it"));
         let both = "[[file]]\npath = \"/x\"\ncontent = \"\"\nsource = \"y\"\n";
         assert!(
             refused(&format!("{GOOD}{both}"))

@@ -468,6 +468,31 @@ pub struct Disk {
     pub slot_mib: Option<u32>,
     /// Size of an empty data partition in MiB; none when not given.
     pub data_mib: Option<u32>,
+    /// `slots = 2`: boots that a new version has to prove itself in, 1 to 9; 3 when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tries: Option<u8>,
+    /// `slots = 2`: units that must be active for a boot to count as good. That no unit at all has
+    /// failed is asked in any case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<String>,
+    /// `slots = 2`: seconds after which a boot that is not known to be good counts as bad; 300
+    /// when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_seconds: Option<u32>,
+}
+
+impl Disk {
+    /// Boots that a new version has to prove itself in.
+    #[must_use]
+    pub fn tries(&self) -> u8 {
+        self.tries.unwrap_or(3)
+    }
+
+    /// Seconds after which a boot that is not known to be good counts as bad.
+    #[must_use]
+    pub fn health_seconds(&self) -> u32 {
+        self.health_seconds.unwrap_or(300)
+    }
 }
 
 impl Default for Disk {
@@ -477,6 +502,9 @@ impl Default for Disk {
             esp_mib: None,
             slot_mib: None,
             data_mib: None,
+            tries: None,
+            health: Vec::new(),
+            health_seconds: None,
         }
     }
 }
