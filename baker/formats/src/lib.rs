@@ -6,14 +6,20 @@
 pub mod ar;
 pub mod cpio;
 pub mod deb;
+mod der;
+pub mod efivars;
 pub mod erofs;
 pub mod fat;
 pub mod gpt;
 pub mod io;
 pub mod pe;
+mod pkcs7;
 pub mod squashfs;
 pub mod tar;
 pub mod verity;
+pub mod x509;
 
 #[cfg(test)]
 mod judge;
+#[cfg(test)]
+mod testing;

@@ -133,7 +133,7 @@ fn check_names(headers: &Image, sections: &[NewSection<'_>]) -> Result<(), PeErr
 }
 
 /// The bytes in front of the certificate table, its directory entry zeroed.
-fn unsigned(bytes: &[u8], headers: &Image) -> Result<Vec<u8>, PeError> {
+pub(super) fn unsigned(bytes: &[u8], headers: &Image) -> Result<Vec<u8>, PeError> {
     let Some((offset, size)) = headers.certificates else {
         return Ok(bytes.to_vec());
     };
@@ -164,7 +164,7 @@ fn length(length: usize) -> Result<u32, PeError> {
     u32::try_from(length).map_err(|_| PeError::TooLarge)
 }
 
-fn put(bytes: &mut [u8], offset: usize, value: u32) {
+pub(super) fn put(bytes: &mut [u8], offset: usize, value: u32) {
     bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
 }
 

@@ -97,6 +97,8 @@ pub struct Image {
     pub size_of_headers: u32,
     /// Offset and size of the certificate table; none when it is not signed.
     pub certificates: Option<(u32, u32)>,
+    /// True when the headers have room to say where a certificate table is.
+    pub(super) has_certificate_entry: bool,
     /// Offset of the COFF header.
     pub(super) coff: usize,
     /// Offset of the optional header.
@@ -169,6 +171,7 @@ impl Image {
             size_of_image: u32_at(bytes, optional + optional::SIZE_OF_IMAGE)?,
             size_of_headers: u32_at(bytes, optional + optional::SIZE_OF_HEADERS)?,
             certificates,
+            has_certificate_entry: directories > 4,
             coff,
             optional,
             table,

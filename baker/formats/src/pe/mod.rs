@@ -1,7 +1,7 @@
 //! Portable Executable files, as far as UEFI programs need it (PE32+).
 //!
-//! Takes bytes; gives the list of sections, or a new file with sections appended. Never runs
-//! anything, never signs. All offsets of a file under inspection are checked.
+//! Takes bytes; gives the list of sections, a new file with sections appended, or one with a
+//! signature that somebody else made ([`authenticode`]). Never runs anything, knows no key. All offsets of a file under inspection are checked.
 //!
 //! ```text
 //! 0x3c     offset of "PE\0\0"
@@ -14,6 +14,7 @@
 //! After Microsoft's "PE Format".
 
 mod append;
+pub mod authenticode;
 mod image;
 
 pub use append::{NewSection, append};

@@ -11,7 +11,7 @@ const OPTIONAL: usize = COFF + 20;
 const TABLE: usize = OPTIONAL + 240;
 
 /// A program with one section, `.text` at 0x1000, headers of 1 KiB.
-fn stub() -> Vec<u8> {
+pub(super) fn stub() -> Vec<u8> {
     let mut bytes = vec![0; 0x600];
     let mut put = |offset: usize, value: &[u8]| {
         bytes[offset..offset + value.len()].copy_from_slice(value);
