@@ -44,6 +44,9 @@ pub enum KeyError {
     /// The system gives no randomness.
     #[error("cannot get randomness from the system for a new key")]
     Randomness(#[source] getrandom::Error),
+    /// No RSA key can be made, for want of randomness.
+    #[error("cannot make a new RSA key")]
+    Generate(#[source] rsa::Error),
     /// A passphrase of no characters protects nothing.
     #[error("an empty passphrase protects nothing")]
     EmptyPassphrase,
@@ -98,7 +101,7 @@ impl KeyError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Randomness(_) | Self::Write { .. } | Self::Encode(_) => None,
+            Self::Randomness(_) | Self::Generate(_) | Self::Write { .. } | Self::Encode(_) => None,
             Self::EmptyPassphrase => Some("give a passphrase, or none at all".to_owned()),
             Self::Exists { path } => Some(format!(
                 "choose another name, or move {} away",
@@ -113,6 +116,10 @@ impl KeyError {
                 source: PemError::NoPassphrase | PemError::Decrypt(_),
                 ..
             } => Some("give the passphrase in BAKER_KEY_PASSPHRASE or when asked".to_owned()),
+            Self::Content {
+                source: PemError::NotRsa,
+                ..
+            } => Some("name a folder of keys made by `baker key secure-boot`".to_owned()),
             Self::Content { .. } => {
                 Some("name a private Ed25519 key in PKCS#8 PEM (`baker key new`)".to_owned())
             }
@@ -146,7 +153,7 @@ impl Passphrase {
         }
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
@@ -256,7 +263,7 @@ fn public_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
     atomic::write(path, bytes, mode, Existing::Keep).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyError::Exists {
             path: path.to_owned(),
@@ -270,7 +277,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
 
 /// The text of a private file. Permissions are those of the opened file, so nobody can swap it
 /// between the check and the reading. Symbolic links are followed: secret stores use them.
-fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     let failed = |source| KeyError::Read {
         path: path.to_owned(),
         source,

@@ -26,12 +26,13 @@
 //! ```
 
 mod atomic;
+pub mod boot_key;
 mod claims;
 pub mod envelope;
 mod folder;
 pub mod key;
 mod names;
-mod pem;
+pub mod pem;
 pub mod public;
 pub mod publish;
 pub mod report;
@@ -43,6 +44,7 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
+pub use boot_key::BootKey;
 pub use key::{Key, KeyError, Passphrase};
 pub use names::{MANIFEST, SIGNATURES, SUMS, release_folder_name};
 pub use public::{PublicKey, PublicKeyError, Purpose};

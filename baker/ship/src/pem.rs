@@ -1,4 +1,5 @@
-//! Ed25519 keys as PEM: PKCS#8 for the private part, SubjectPublicKeyInfo for the public part.
+//! Keys as PEM: PKCS#8 for private parts, SubjectPublicKeyInfo for public Ed25519 keys, and
+//! certificates as they are.
 //!
 //! The one place that knows the crate `pkcs8` (RustCrypto, Apache-2.0 or MIT).
 
@@ -21,6 +22,7 @@ const SPKI_PREFIX: [u8; 12] = [
 const PLAIN: &str = "PRIVATE KEY";
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 const PUBLIC: &str = "PUBLIC KEY";
+pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
 
 /// Why a PEM file is no usable key.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,9 @@ pub enum PemError {
     /// A key of another kind.
     #[error("the key is not an Ed25519 key")]
     Algorithm,
+    /// A key of another kind than firmware takes.
+    #[error("the key is not an RSA key of 2048 to 4096 bits")]
+    NotRsa,
     /// An encrypted key, and no passphrase.
     #[error("the key is encrypted and no passphrase was given")]
     NoPassphrase,
@@ -50,8 +55,7 @@ pub enum PemError {
     Decrypt(#[source] pkcs8::Error),
 }
 
-/// PKCS#8 PEM of a private key; encrypted when there is a passphrase: PBES2 with scrypt (N = 2^14,
-/// r = 8, p = 1, the most that OpenSSL 3 takes without being told) and AES-256-CBC.
+/// PKCS#8 PEM of a private Ed25519 key, see [`seal`].
 pub(crate) fn encode_private(
     key: &SigningKey,
     passphrase: Option<&[u8]>,
@@ -66,15 +70,29 @@ pub(crate) fn encode_private(
     };
     let octets = OctetStringRef::new(octets.as_slice()).map_err(PemError::Der)?;
     let info = PrivateKeyInfoRef::new(algorithm, octets);
+    let document = SecretDocument::encode_msg(&info).map_err(PemError::Der)?;
+    seal(document.as_bytes(), passphrase)
+}
+
+/// The private Ed25519 key in a PKCS#8 PEM text.
+pub(crate) fn decode_private(
+    text: &str,
+    passphrase: Option<&[u8]>,
+) -> Result<SigningKey, PemError> {
+    decode_private_der(&open(text, passphrase)?)
+}
+
+/// PEM of PKCS#8 DER; encrypted when there is a passphrase: PBES2 with scrypt (N = 2^14, r = 8,
+/// p = 1, the most that OpenSSL 3 takes without being told) and AES-256-CBC.
+pub(crate) fn seal(der: &[u8], passphrase: Option<&[u8]>) -> Result<Zeroizing<String>, PemError> {
+    let document = SecretDocument::try_from(der).map_err(PemError::Der)?;
     let (label, document) = match passphrase {
-        None => (
-            PLAIN,
-            SecretDocument::encode_msg(&info).map_err(PemError::Der)?,
-        ),
+        None => (PLAIN, document),
         Some(passphrase) => {
+            let info: PrivateKeyInfoRef<'_> = document.decode_msg().map_err(PemError::Der)?;
             let mut randomness = getrandom::SysRng;
-            let document = info.encrypt_with_rng(&mut randomness, passphrase);
-            (ENCRYPTED, document.map_err(PemError::Pkcs8)?)
+            let sealed = info.encrypt_with_rng(&mut randomness, passphrase);
+            (ENCRYPTED, sealed.map_err(PemError::Pkcs8)?)
         }
     };
     document
@@ -82,19 +100,16 @@ pub(crate) fn encode_private(
         .map_err(PemError::Der)
 }
 
-/// The private key in a PKCS#8 PEM text.
-pub(crate) fn decode_private(
-    text: &str,
-    passphrase: Option<&[u8]>,
-) -> Result<SigningKey, PemError> {
+/// PKCS#8 DER out of a PEM text.
+pub(crate) fn open(text: &str, passphrase: Option<&[u8]>) -> Result<SecretDocument, PemError> {
     let (label, document) = SecretDocument::from_pem(text).map_err(PemError::Der)?;
     match label {
-        PLAIN => decode_private_der(&document),
+        PLAIN => Ok(document),
         ENCRYPTED => {
             let passphrase = passphrase.ok_or(PemError::NoPassphrase)?;
             let info: EncryptedPrivateKeyInfoRef<'_> =
                 document.decode_msg().map_err(PemError::Der)?;
-            decode_private_der(&info.decrypt(passphrase).map_err(PemError::Decrypt)?)
+            info.decrypt(passphrase).map_err(PemError::Decrypt)
         }
         other => {
             let expected = "PRIVATE KEY` or `ENCRYPTED PRIVATE KEY";
@@ -126,24 +141,36 @@ pub(crate) fn encode_public_der(key: &[u8; 32]) -> Vec<u8> {
 
 /// PEM of SubjectPublicKeyInfo.
 pub(crate) fn encode_public(key: &[u8; 32]) -> Result<String, PemError> {
-    let document = Document::try_from(encode_public_der(key)).map_err(PemError::Der)?;
-    document
-        .to_pem(PUBLIC, LineEnding::LF)
-        .map_err(PemError::Der)
+    encode_public_document(&encode_public_der(key), PUBLIC)
 }
 
 /// The 32 bytes of the public key in a SubjectPublicKeyInfo PEM text.
 pub(crate) fn decode_public(text: &str) -> Result<[u8; 32], PemError> {
-    let (label, document) = Document::from_pem(text).map_err(PemError::Der)?;
-    if label != PUBLIC {
-        return Err(PemError::Label {
-            found: label.to_owned(),
-            expected: PUBLIC,
-        });
-    }
-    let key = document
-        .as_bytes()
-        .strip_prefix(&SPKI_PREFIX)
-        .ok_or(PemError::Algorithm)?;
+    let der = decode_public_document(text, PUBLIC)?;
+    let key = der.strip_prefix(&SPKI_PREFIX).ok_or(PemError::Algorithm)?;
     key.try_into().map_err(|_| PemError::Algorithm)
+}
+
+/// PEM of DER that is no secret.
+pub(crate) fn encode_public_document(der: &[u8], label: &'static str) -> Result<String, PemError> {
+    let document = Document::try_from(der).map_err(PemError::Der)?;
+    document
+        .to_pem(label, LineEnding::LF)
+        .map_err(PemError::Der)
+}
+
+/// The DER in a PEM text with this label.
+pub(crate) fn decode_public_document(
+    text: &str,
+    expected: &'static str,
+) -> Result<Vec<u8>, PemError> {
+    let (label, document) = Document::from_pem(text).map_err(PemError::Der)?;
+    if label == expected {
+        Ok(document.as_bytes().to_vec())
+    } else {
+        Err(PemError::Label {
+            found: label.to_owned(),
+            expected,
+        })
+    }
 }
