@@ -1,6 +1,7 @@
 //! Keys that firmware knows: kept like others, and understood by OpenSSL in both directions.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -15,13 +16,8 @@ fn key() -> &'static BootKey {
 }
 
 fn openssl(folder: &Path, words: &str) -> Option<bool> {
-    let mut openssl = judge("openssl")?;
-    let output = openssl
-        .args(words.split(' '))
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    Some(output.status.success())
+    let words: Vec<&str> = words.split(' ').collect();
+    judge(folder, "openssl", &words).map(|output| output.status.success())
 }
 
 #[test]
@@ -64,7 +60,7 @@ fn only_rsa_keys_of_enough_bits_are_taken() {
     let path = |name: &str| folder.path().join(name);
     let refused = |name: &str| {
         let file = path(name);
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let error = BootKey::load(&file, None).unwrap_err();
         let help = error.help().unwrap();
         assert!(help.contains("baker key secure-boot"), "{error}: {help}");
@@ -77,7 +73,7 @@ fn only_rsa_keys_of_enough_bits_are_taken() {
         refused("small");
         let make = "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -out large";
         assert_eq!(openssl(folder.path(), make), Some(true));
-        std::fs::set_permissions(path("large"), PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(path("large"), Permissions::from_mode(0o600)).unwrap();
         let large = BootKey::load(&path("large"), None).unwrap();
         assert_eq!(large.sign(b"x").unwrap().len(), 384);
     }
