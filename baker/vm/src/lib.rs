@@ -26,6 +26,7 @@ pub mod patience;
 mod probe_guest;
 pub mod qemu;
 mod qmp;
+pub mod report;
 mod run;
 mod session;
 pub mod smoke;

@@ -7,10 +7,15 @@ use baker_model::plan::TestPlan;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, Booted, Host};
+use crate::pipeline::{self, Booted, Copies, Host};
 
 /// Boots the very bytes of a draft or release in QEMU, once for each test of
 /// its recipe, and judges them.
+///
+/// The evidence folder gets a folder for the image: in it report.html for
+/// people (one file that needs no other), junit.xml for CI servers, and a
+/// folder for each test with report.json and the logs. Evidence is kept
+/// whether tests pass or fail.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of a draft or release
@@ -21,6 +26,12 @@ pub struct Args {
     /// Folder that gets the evidence
     #[arg(long, default_value = "out/evidence", value_name = "FOLDER")]
     evidence: PathBuf,
+    /// Write the HTML report to this file too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the JUnit XML to this file too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -33,7 +44,12 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let name = format!("{}-{}", manifest.name, manifest.version);
     let evidence = pipeline::evidence_folder(&args.evidence, &name);
     let results = pipeline::test(&booted, &plans, &host, &evidence, context)?;
-    pipeline::answer_tests(&results, context)
+    let copies = Copies {
+        html: args.html.as_deref(),
+        junit: args.junit.as_deref(),
+    };
+    let report = pipeline::write_reports(&name, &results, &evidence, copies)?;
+    pipeline::answer_tests(&results, &report, context)
 }
 
 /// The plans of the release, or those of the given names.

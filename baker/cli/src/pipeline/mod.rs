@@ -6,6 +6,7 @@
 mod bake;
 mod host;
 mod release;
+mod report;
 mod smoke;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use baker_model::recipe::Recipe;
 pub use bake::bake_draft;
 pub use host::Host;
 pub use release::{ReleaseRequest, refuse_existing, release};
+pub use report::{Copies, write_reports};
 pub use smoke::{Booted, answer_tests, run, test};
 
 /// Files of a release that the pipeline itself names.

@@ -1,8 +1,8 @@
 //! The main job behind its last doors: bake, test, sign, publish.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use baker_model::manifest::{FileRole, ReleaseFile, TestFact, Waiver};
 use baker_model::{Digest, Lock, Manifest};
@@ -10,6 +10,7 @@ use baker_ship::{Key, PublishError, SignError};
 
 use super::bake::{Draft, bake, work_folder};
 use super::host::Host;
+use super::report::{Copies, HTML, write_reports};
 use super::smoke::{self, Booted, REPORT};
 use super::{EVIDENCE, Names, evidence_folder};
 use crate::context::Context;
@@ -108,27 +109,13 @@ fn prove(
     let booted = Booted::new(draft.path.clone(), draft.manifest.clone());
     let plans = &request.folder.recipe.tests;
     let results = smoke::test(&booted, plans, host, &folder, context)?;
-    smoke::refuse_failed(&results)?;
+    let report = write_reports(&names.folder, &results, &folder, Copies::default())?;
+    smoke::refuse_failed(&results, &report)?;
+    keep(draft, &report, HTML)?;
     for result in &results {
         let title = result.evidence.plan.title();
         for file in [REPORT, &result.evidence.serial_log] {
-            let name = format!("{EVIDENCE}/{title}/{file}");
-            let bytes = fs::read(result.folder.join(file))
-                .and_then(|bytes| {
-                    let target = draft.path.join(&name);
-                    fs::create_dir_all(target.parent().unwrap_or(&draft.path))?;
-                    fs::write(target, &bytes)?;
-                    Ok(bytes)
-                })
-                .map_err(|error| {
-                    Failure::new(Exit::Internal, error).context(format!("cannot keep {name}"))
-                })?;
-            draft.manifest.files.push(ReleaseFile {
-                name,
-                role: FileRole::Evidence,
-                size: bytes.len() as u64,
-                sha256: Digest::of(&bytes),
-            });
+            keep(draft, &result.folder.join(file), &format!("{title}/{file}"))?;
         }
         draft.manifest.tests.push(TestFact {
             name: title.to_owned(),
@@ -142,6 +129,28 @@ fn prove(
         .manifest
         .files
         .sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(())
+}
+
+/// Copies a file of the evidence into the draft and names it in the manifest.
+fn keep(draft: &mut Draft, from: &Path, name: &str) -> Result<(), Failure> {
+    let name = format!("{EVIDENCE}/{name}");
+    let target = draft.path.join(&name);
+    let copy = || {
+        let bytes = fs::read(from)?;
+        fs::create_dir_all(target.parent().unwrap_or(&draft.path))?;
+        fs::write(&target, &bytes)?;
+        Ok(bytes)
+    };
+    let bytes = copy().map_err(|error: io::Error| {
+        Failure::new(Exit::Internal, error).context(format!("cannot keep {name}"))
+    })?;
+    draft.manifest.files.push(ReleaseFile {
+        name,
+        role: FileRole::Evidence,
+        size: bytes.len() as u64,
+        sha256: Digest::of(&bytes),
+    });
     Ok(())
 }
 

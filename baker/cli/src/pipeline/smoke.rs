@@ -159,6 +159,7 @@ pub fn test(
         };
         let evidence = baker_vm::smoke(&request).map_err(|error| smoke_failure(error, context))?;
         write_report(&folder, &evidence)?;
+        context.printer().test(&evidence);
         results.push(Result { evidence, folder });
     }
     Ok(results)
@@ -188,7 +189,11 @@ fn smoke_failure(error: SmokeError, context: &Context) -> Failure {
 }
 
 /// Says what the tests said; a failed one is a failure of the command.
-pub fn answer_tests(results: &[Result], context: &Context) -> std::result::Result<(), Failure> {
+pub fn answer_tests(
+    results: &[Result],
+    report: &Path,
+    context: &Context,
+) -> std::result::Result<(), Failure> {
     match context.printer().answer() {
         Answer::Json => {
             let all: Vec<_> = results.iter().map(|result| &result.evidence).collect();
@@ -200,7 +205,7 @@ pub fn answer_tests(results: &[Result], context: &Context) -> std::result::Resul
             }
         }
     }
-    refuse_failed(results)
+    refuse_failed(results, report)
 }
 
 fn line(result: &Result) -> String {
@@ -214,8 +219,8 @@ fn line(result: &Result) -> String {
     )
 }
 
-/// A failure when a test failed, with the command that repeats it.
-pub fn refuse_failed(results: &[Result]) -> std::result::Result<(), Failure> {
+/// A failure when a test failed, with the report to read and the command that repeats it.
+pub fn refuse_failed(results: &[Result], report: &Path) -> std::result::Result<(), Failure> {
     let failed: Vec<_> = results
         .iter()
         .filter(|result| !result.evidence.verdict.is_passed())
@@ -226,7 +231,8 @@ pub fn refuse_failed(results: &[Result]) -> std::result::Result<(), Failure> {
     let lines: Vec<String> = failed.iter().map(|result| line(result)).collect();
     let text = format!("the image failed its test\n{}", lines.join("\n"));
     let help = format!(
-        "the console is in {}\nrepeat it by hand: {}",
+        "read the report: {}\nthe console is in {}\nrepeat it by hand: {}",
+        report.display(),
         first.folder.join(&first.evidence.serial_log).display(),
         first.evidence.command
     );

@@ -7,6 +7,7 @@ mod errors;
 mod json;
 mod printer;
 mod progress;
+mod timeline;
 
 use std::process::ExitCode;
 

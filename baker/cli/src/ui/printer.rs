@@ -5,10 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use baker_vm::Evidence;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
 
-use super::{errors, json};
+use super::{errors, json, timeline};
 use crate::exit::{Exit, Failure};
 
 /// How answers and events are given.
@@ -93,7 +95,11 @@ impl Paint {
         self.with("36", text)
     }
 
-    fn with(self, code: &str, text: &str) -> String {
+    pub(super) fn good(self, text: &str) -> String {
+        self.with("1;32", text)
+    }
+
+    pub(super) fn with(self, code: &str, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
             Self::Coloured => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
@@ -108,6 +114,7 @@ pub struct Printer {
     bars: Option<MultiProgress>,
     settings: Settings,
     paint: Paint,
+    terminal: bool,
     reader_gone: AtomicBool,
 }
 
@@ -139,6 +146,7 @@ impl Printer {
             bars: target.map(MultiProgress::with_draw_target),
             settings,
             paint: Paint::settle(settings.colour, surroundings),
+            terminal: surroundings.terminal,
             reader_gone: AtomicBool::new(false),
         }
     }
@@ -193,6 +201,15 @@ impl Printer {
     pub fn say(&self, line: &str) {
         if self.settings.talk == Talk::Normal {
             self.talk(&format!("{}\n", printable(line)));
+        }
+    }
+
+    /// Says how a test went, unless quiet: a chart on a terminal, lines elsewhere.
+    pub fn test(&self, evidence: &Evidence) {
+        if self.settings.talk == Talk::Normal && self.settings.answer == Answer::Text {
+            let size = terminal_size_of(io::stderr()).filter(|_| self.terminal);
+            let width = size.map(|(Width(width), _)| usize::from(width));
+            self.talk(&timeline::render(evidence, width, self.paint));
         }
     }
 
