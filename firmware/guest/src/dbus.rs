@@ -88,21 +88,47 @@ impl Connection {
     /// # Errors
     /// The connection broke, the reply makes no sense, or it is an error (`Other`, its name).
     pub fn call(&mut self, method: Method<'_>, arguments: Arguments<'_>) -> io::Result<Vec<u8>> {
-        self.serial += 1;
-        let message = encode_call(self.serial, method, arguments)?;
-        self.send(&message)?;
-        loop {
+        let replies = self.call_all(&[(method, arguments)])?;
+        replies
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Err(invalid("no reply")))
+    }
+
+    /// Calls all at once and waits for all replies, in the order of the calls: a busy peer keeps
+    /// us waiting once, not once for each.
+    ///
+    /// # Errors
+    /// The connection broke, or a reply makes no sense. A reply that is an error stands in the
+    /// list.
+    pub fn call_all(
+        &mut self,
+        calls: &[(Method<'_>, Arguments<'_>)],
+    ) -> io::Result<Vec<io::Result<Vec<u8>>>> {
+        let first = self.serial + 1;
+        let mut messages = Vec::new();
+        for (method, arguments) in calls {
+            self.serial += 1;
+            messages.extend(encode_call(self.serial, *method, *arguments)?);
+        }
+        self.send(&messages)?;
+        let mut replies: Vec<_> = calls.iter().map(|_| None).collect();
+        while replies.iter().any(Option::is_none) {
             // Signals come in between; they are nobody's answer.
             let message = self.receive()?;
-            if message.reply_to != Some(self.serial) {
+            let index = message
+                .reply_to
+                .and_then(|serial| serial.checked_sub(first));
+            let Some(reply) = index.and_then(|index| replies.get_mut(index as usize)) else {
                 continue;
-            }
+            };
             match message.kind {
-                METHOD_RETURN => return Ok(message.body),
-                ERROR => return Err(io::Error::other(message.error)),
+                METHOD_RETURN => *reply = Some(Ok(message.body)),
+                ERROR => *reply = Some(Err(io::Error::other(message.error))),
                 _ => {}
             }
         }
+        Ok(replies.into_iter().flatten().collect())
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {

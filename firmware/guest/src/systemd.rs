@@ -24,8 +24,8 @@ pub struct State {
     pub system: String,
     /// Jobs still queued.
     pub jobs: u32,
-    /// Number of failed units.
-    pub failed: u32,
+    /// Units that have failed.
+    pub failed: Vec<FailedUnit>,
 }
 
 impl State {
@@ -71,8 +71,8 @@ pub enum Ending {
 pub struct FailedUnit {
     /// Full unit name.
     pub name: String,
-    /// Its `Result`, or its sub-state where units of its type have none.
-    pub result: String,
+    sub_state: String,
+    path: String,
 }
 
 /// A connection to systemd. Keep it short: systemd sends every direct connection all its
@@ -109,41 +109,55 @@ impl Systemd {
         })
     }
 
-    /// How far the boot is.
+    /// How far the boot is, and what has failed.
     ///
     /// # Errors
     /// systemd does not answer, or not as documented.
     pub fn state(&mut self) -> io::Result<State> {
+        let (state, jobs) = ([MANAGER, "SystemState"], [MANAGER, "NJobs"]);
+        let calls = [
+            (
+                self.manager("ListUnitsFiltered"),
+                Arguments::List(&["failed"]),
+            ),
+            (self.properties(MANAGER_PATH), Arguments::Texts(&state)),
+            (self.properties(MANAGER_PATH), Arguments::Texts(&jobs)),
+        ];
+        let mut replies = self.connection.call_all(&calls)?.into_iter();
+        let mut next = || replies.next().unwrap_or_else(|| Err(malformed()));
+        let (failed, system, jobs) = (next()?, next()?, next()?);
         Ok(State {
-            system: self.text(MANAGER_PATH, MANAGER, "SystemState")?,
-            jobs: self.number("NJobs")?,
-            failed: self.number("NFailedUnits")?,
+            system: variant(&system, b"s", Reader::text)?.to_owned(),
+            jobs: variant(&jobs, b"u", Reader::u32)?,
+            failed: Reader::new(&failed)
+                .array(8, failed_unit)
+                .ok_or_else(malformed)?,
         })
     }
 
-    /// All failed units.
+    /// Why each of these units failed: its `Result`, or its sub-state where units of its type
+    /// have none.
     ///
     /// # Errors
     /// As [`Systemd::state`].
-    pub fn failed_units(&mut self) -> io::Result<Vec<FailedUnit>> {
-        let body = self.manager("ListUnitsFiltered", Arguments::List(&["failed"]))?;
-        let units = Reader::new(&body)
-            .array(8, unit_entry)
-            .ok_or_else(malformed)?;
-        Ok(units
-            .into_iter()
-            .map(|entry| self.failed_unit(entry))
-            .collect())
-    }
-
-    fn failed_unit(&mut self, entry: UnitEntry) -> FailedUnit {
-        let result = interface_of(&entry.name)
-            .and_then(|interface| self.text(&entry.path, &interface, "Result").ok())
-            .unwrap_or(entry.sub_state);
-        FailedUnit {
-            name: entry.name,
-            result,
-        }
+    pub fn results(&mut self, units: &[FailedUnit]) -> io::Result<Vec<String>> {
+        let interfaces: Vec<_> = units.iter().map(|unit| interface_of(&unit.name)).collect();
+        let words: Vec<_> = interfaces
+            .iter()
+            .map(|interface| [interface.as_deref().unwrap_or(UNIT), "Result"])
+            .collect();
+        let calls: Vec<_> = units
+            .iter()
+            .zip(&words)
+            .map(|(unit, words)| (self.properties(&unit.path), Arguments::Texts(words)))
+            .collect();
+        let replies = self.connection.call_all(&calls)?;
+        let result = |(unit, reply): (&FailedUnit, io::Result<Vec<u8>>)| {
+            let result =
+                reply.and_then(|body| variant(&body, b"s", Reader::text).map(str::to_owned));
+            result.unwrap_or_else(|_| unit.sub_state.clone())
+        };
+        Ok(units.iter().zip(replies).map(result).collect())
     }
 
     /// How a unit is; systemd loads it for that when it has not yet.
@@ -152,10 +166,14 @@ impl Systemd {
     /// The name is none, or as [`Systemd::state`].
     pub fn unit(&mut self, unit: &str) -> io::Result<UnitState> {
         let path = self.load(unit)?;
+        let mut text = |name| {
+            let body = self.property(&path, name)?;
+            variant(&body, b"s", Reader::text).map(str::to_owned)
+        };
         Ok(UnitState {
-            load: self.text(&path, UNIT, "LoadState")?,
-            active: self.text(&path, UNIT, "ActiveState")?,
-            sub: self.text(&path, UNIT, "SubState")?,
+            load: text("LoadState")?,
+            active: text("ActiveState")?,
+            sub: text("SubState")?,
         })
     }
 
@@ -166,13 +184,8 @@ impl Systemd {
     /// As [`Systemd::unit`].
     pub fn active_since(&mut self, unit: &str) -> io::Result<Option<u64>> {
         let path = self.load(unit)?;
-        let body = self.property(&path, UNIT, "ActiveEnterTimestampMonotonic")?;
-        let mut reader = Reader::new(&body);
-        let time = reader
-            .signature()
-            .filter(|kind| *kind == b"t")
-            .and_then(|_| reader.u64())
-            .ok_or_else(malformed)?;
+        let body = self.property(&path, "ActiveEnterTimestampMonotonic")?;
+        let time = variant(&body, b"t", Reader::u64)?;
         Ok((time > 0).then_some(time))
     }
 
@@ -181,7 +194,7 @@ impl Systemd {
     /// # Errors
     /// As [`Systemd::state`].
     pub fn jobs(&mut self) -> io::Result<Vec<Job>> {
-        let body = self.manager("ListJobs", Arguments::Texts(&[]))?;
+        let body = self.call_manager("ListJobs", &[])?;
         Reader::new(&body).array(8, job_entry).ok_or_else(malformed)
     }
 
@@ -194,71 +207,62 @@ impl Systemd {
             Ending::PowerOff => "PowerOff",
             Ending::Restart => "Reboot",
         };
-        self.manager(member, Arguments::Texts(&[])).map(drop)
+        self.call_manager(member, &[]).map(drop)
     }
 
     fn load(&mut self, unit: &str) -> io::Result<String> {
-        let body = self.manager("LoadUnit", Arguments::Texts(&[unit]))?;
+        let body = self.call_manager("LoadUnit", &[unit])?;
         let path = Reader::new(&body).text().ok_or_else(malformed)?;
         Ok(path.to_owned())
     }
 
-    fn manager(&mut self, member: &str, arguments: Arguments<'_>) -> io::Result<Vec<u8>> {
-        let destination = self.destination;
-        let method = Method {
-            destination,
+    fn property(&mut self, path: &str, name: &str) -> io::Result<Vec<u8>> {
+        let method = self.properties(path);
+        self.connection
+            .call(method, Arguments::Texts(&[UNIT, name]))
+    }
+
+    fn call_manager(&mut self, member: &str, arguments: &[&str]) -> io::Result<Vec<u8>> {
+        let method = self.manager(member);
+        self.connection.call(method, Arguments::Texts(arguments))
+    }
+
+    fn manager<'a>(&self, member: &'a str) -> Method<'a> {
+        Method {
+            destination: self.destination,
             path: MANAGER_PATH,
             interface: MANAGER,
             member,
-        };
-        self.connection.call(method, arguments)
+        }
     }
 
-    fn text(&mut self, path: &str, interface: &str, name: &str) -> io::Result<String> {
-        let body = self.property(path, interface, name)?;
-        let mut reader = Reader::new(&body);
-        let text = reader
-            .signature()
-            .filter(|kind| *kind == b"s")
-            .and_then(|_| reader.text());
-        text.map(str::to_owned).ok_or_else(malformed)
-    }
-
-    fn number(&mut self, name: &str) -> io::Result<u32> {
-        let body = self.property(MANAGER_PATH, MANAGER, name)?;
-        let mut reader = Reader::new(&body);
-        let number = reader
-            .signature()
-            .filter(|kind| *kind == b"u")
-            .and_then(|_| reader.u32());
-        number.ok_or_else(malformed)
-    }
-
-    fn property(&mut self, path: &str, interface: &str, name: &str) -> io::Result<Vec<u8>> {
-        let destination = self.destination;
-        let method = Method {
-            destination,
+    fn properties<'a>(&self, path: &'a str) -> Method<'a> {
+        Method {
+            destination: self.destination,
             path,
             interface: PROPERTIES,
             member: "Get",
-        };
-        self.connection
-            .call(method, Arguments::Texts(&[interface, name]))
+        }
     }
+}
+
+/// The value of a property, if it is of this type.
+fn variant<'a, T>(
+    body: &'a [u8],
+    kind: &[u8],
+    value: impl FnOnce(&mut Reader<'a>) -> Option<T>,
+) -> io::Result<T> {
+    let mut reader = Reader::new(body);
+    let found = reader.signature().filter(|found| *found == kind);
+    found.and_then(|_| value(&mut reader)).ok_or_else(malformed)
 }
 
 fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "malformed answer of systemd")
 }
 
-struct UnitEntry {
-    name: String,
-    sub_state: String,
-    path: String,
-}
-
 /// One `(ssssssouso)` of `ListUnits`.
-fn unit_entry(reader: &mut Reader<'_>) -> Option<UnitEntry> {
+fn failed_unit(reader: &mut Reader<'_>) -> Option<FailedUnit> {
     let name = reader.text()?.to_owned();
     let [_description, _load, _active] = [reader.text()?, reader.text()?, reader.text()?];
     let sub_state = reader.text()?.to_owned();
@@ -267,7 +271,7 @@ fn unit_entry(reader: &mut Reader<'_>) -> Option<UnitEntry> {
     reader.u32()?;
     reader.text()?;
     reader.text()?;
-    Some(UnitEntry {
+    Some(FailedUnit {
         name,
         sub_state,
         path,
@@ -322,7 +326,7 @@ mod tests {
             let state = State {
                 system: system.into(),
                 jobs,
-                failed: 0,
+                failed: Vec::new(),
             };
             assert_eq!(state.settled(), settled, "{system} {jobs}");
         }

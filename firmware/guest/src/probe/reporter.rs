@@ -9,6 +9,7 @@ use std::time::Duration;
 use baker_contract::Report;
 
 use super::facts::uptime_ms;
+use crate::systemd::FailedUnit;
 
 /// Between two signs of life; the contract wants one every second at least.
 const HEARTBEAT: Duration = Duration::from_millis(700);
@@ -87,6 +88,13 @@ impl Reporter {
         let mut shared = self.lock();
         shared.status = None;
         shared.send(report)
+    }
+
+    /// Those of the failed units that the host does not know of.
+    pub fn not_told(&self, failed: &[FailedUnit]) -> Vec<FailedUnit> {
+        let shared = self.lock();
+        let known = |unit: &&FailedUnit| !shared.told.contains(&unit.name);
+        failed.iter().filter(known).cloned().collect()
     }
 
     /// Tells of a failed unit, once in a run.

@@ -125,10 +125,12 @@ pub fn look(reporter: &Reporter) -> Result<(State, Systemd), Trouble> {
         status.state.clone_from(&state.system);
         status.jobs = state.jobs.into();
     });
-    if state.failed > 0 {
-        for unit in systemd.failed_units().map_err(Trouble::Systemd)? {
+    let new = reporter.not_told(&state.failed);
+    if !new.is_empty() {
+        let results = systemd.results(&new).map_err(Trouble::Systemd)?;
+        for (unit, result) in new.into_iter().zip(results) {
             reporter
-                .tell_failed(unit.name, unit.result)
+                .tell_failed(unit.name, result)
                 .map_err(Trouble::Port)?;
         }
     }
