@@ -52,6 +52,13 @@ pub fn probe_accelerator(qemu: &Qemu, environment: &Environment) -> AcceleratorC
         accelerator: Accelerator::Tcg,
         reason,
     };
+    if !qemu.architecture.is_host() {
+        let host = std::env::consts::ARCH;
+        return tcg(format!(
+            "the guest is {}, this host is {host}",
+            qemu.architecture
+        ));
+    }
     let kvm = &environment.kvm;
     if let Err(error) = OpenOptions::new().read(true).write(true).open(kvm) {
         return tcg(format!("{} cannot be opened: {error}", kvm.display()));

@@ -46,13 +46,18 @@ pub struct Evidence {
     /// Units that had failed.
     pub failed_units: Vec<UnitFact>,
     /// Milliseconds from the event that decided (a line of the console or of the probe, an event
-    /// of QEMU, the end of patience) to the verdict.
+    /// of QEMU, the end of patience) to the verdict. When checks do not hold, the event is the
+    /// last answer that the verdict takes in.
     pub detection_milliseconds: u64,
     /// Name of a picture of the guest's screen at the end in the evidence folder (PNG).
     pub screenshot: Option<String>,
+    /// Boots that ended in a reset which the guest was allowed, before the one that was judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// Titles of other plans that the same boot answered.
     pub shared_with: Vec<String>,
-    /// Digest of the disk, taken while the guest booted.
+    /// Digest of the disk (of kernel and initrd when there is no disk), taken while the guest
+    /// booted.
     pub disk_before: Digest,
     /// Digest of the disk, taken after QEMU ended.
     pub disk_after: Digest,
@@ -76,6 +81,13 @@ pub struct Mark {
     pub phase: String,
     /// Milliseconds since QEMU's start.
     pub milliseconds: u64,
+    /// Which boot, from 1.
+    #[serde(default = "first")]
+    pub boot: u32,
+}
+
+const fn first() -> u32 {
+    1
 }
 
 /// What the guest said of itself.
@@ -118,6 +130,18 @@ pub struct UnitFact {
     pub unit: String,
     /// systemd's `Result`.
     pub result: String,
+}
+
+/// A boot that ended in a reset which the guest was allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Attempt {
+    /// Which boot, from 1.
+    pub boot: u32,
+    /// What was wrong; `guest-reset` when nothing showed.
+    pub verdict: Verdict,
+    /// Milliseconds from QEMU's start to the reset.
+    pub milliseconds: u64,
 }
 
 /// How the machine ended after the verdict.

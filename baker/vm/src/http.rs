@@ -16,13 +16,24 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// A single try may take this long: a server that accepts and says nothing is tried again.
 const TRY: Duration = Duration::from_secs(5);
 
-/// Makes the request until it is answered as planned or the time is up; says what was wrong last.
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// For any answer.
+    pub any: Duration,
+    /// For the right one, once there was one at all.
+    pub right: Duration,
+}
+
+/// Makes the request until it is answered as planned or the time is up; says what was found, or
+/// what was wrong last.
 pub(crate) async fn check(
     check: &HttpCheck,
     host_port: u16,
-    patience: Duration,
-) -> Result<(), String> {
-    let deadline = Instant::now() + patience;
+    window: Window,
+) -> Result<String, String> {
+    let mut deadline = Instant::now() + window.any;
+    let mut answered = false;
     let mut problem = "no try was made".to_owned();
     loop {
         match timeout_at(deadline, timeout(TRY, attempt(check, host_port))).await {
@@ -30,18 +41,21 @@ pub(crate) async fn check(
             Ok(Err(_)) => problem = format!("no whole answer within {} s", TRY.as_secs()),
             Ok(Ok(Err(error))) => problem = error.to_string(),
             Ok(Ok(Ok(answer))) => match judge(check, &answer) {
-                Ok(()) => return Ok(()),
-                Err(found) => problem = found,
+                Ok(found) => return Ok(found),
+                Err(found) => {
+                    problem = found;
+                    if !answer.is_empty() && !answered {
+                        answered = true;
+                        deadline = deadline.min(Instant::now() + window.right);
+                    }
+                }
             },
         }
         if timeout_at(deadline, sleep(PAUSE)).await.is_err() {
             break;
         }
     }
-    Err(format!(
-        "GET {} on port {}: {problem}",
-        check.path, check.port
-    ))
+    Err(problem)
 }
 
 async fn attempt(check: &HttpCheck, port: u16) -> std::io::Result<Vec<u8>> {
@@ -56,7 +70,7 @@ async fn attempt(check: &HttpCheck, port: u16) -> std::io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn judge(check: &HttpCheck, answer: &[u8]) -> Result<(), String> {
+fn judge(check: &HttpCheck, answer: &[u8]) -> Result<String, String> {
     let Some(answer) = Answer::parse(answer) else {
         return Err("the answer is not HTTP/1".to_owned());
     };
@@ -73,7 +87,11 @@ fn judge(check: &HttpCheck, answer: &[u8]) -> Result<(), String> {
                 answer.body.len()
             ))
         }
-        _ => Ok(()),
+        _ => Ok(format!(
+            "status {}, {} bytes",
+            answer.status,
+            answer.body.len()
+        )),
     }
 }
 
@@ -181,7 +199,10 @@ mod tests {
     #[test]
     fn status_and_text_must_both_hold() {
         let answer = b"HTTP/1.1 200 OK\r\n\r\nbaked";
-        assert_eq!(judge(&plan(200, Some("baked")), answer), Ok(()));
+        assert_eq!(
+            judge(&plan(200, Some("baked")), answer).unwrap(),
+            "status 200, 5 bytes"
+        );
         assert!(
             judge(&plan(200, Some("fried")), answer)
                 .unwrap_err()
@@ -210,16 +231,21 @@ mod tests {
             String::from_utf8_lossy(&request[..count]).into_owned()
         });
         let plan = plan(200, Some("ready"));
-        check(&plan, port, Duration::from_secs(20)).await.unwrap();
+        let window = |time| Window {
+            any: time,
+            right: time,
+        };
+        let found = check(&plan, port, window(Duration::from_secs(20))).await;
+        assert_eq!(found.unwrap(), "status 200, 5 bytes");
         assert!(
             server
                 .await
                 .unwrap()
                 .starts_with("GET /x HTTP/1.1\r\nHost: ")
         );
-        let refused = check(&plan, port, Duration::from_millis(300))
+        let refused = check(&plan, port, window(Duration::from_millis(300)))
             .await
             .unwrap_err();
-        assert!(refused.starts_with("GET /x on port 80: "), "{refused}");
+        assert!(refused.contains("refused"), "{refused}");
     }
 }

@@ -6,19 +6,21 @@
 //! ```
 //!
 //! [`smoke`] is the stage: it boots the exact bytes of a disk and judges them. [`run`] boots them
-//! for a person. [`Machine::argv`] and [`Judge`] are pure; `session` owns the child and all that
+//! for a person. [`Machine::argv`] and `judge` are pure; `session` owns the child and all that
 //! waits. What never happens here: a write to the disk under test, a QEMU that outlives baker, a
 //! pass without the guest's own word, a read of the process environment outside
 //! [`Environment::of_process`].
 
 pub mod accelerator;
+pub mod architecture;
 mod arguments;
+mod argv;
 mod child;
 pub mod credential;
 pub mod environment;
 pub mod evidence;
 mod http;
-pub mod judge;
+mod judge;
 mod lines;
 pub mod machine;
 pub mod ovmf;
@@ -30,21 +32,25 @@ pub mod report;
 mod run;
 mod session;
 pub mod smoke;
-#[cfg(test)]
-mod smoke_tests;
+pub mod subject;
 #[cfg(test)]
 mod testing;
+mod work;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
+pub use architecture::Architecture;
 pub use arguments::shell_line;
 pub use credential::probe_credentials;
 pub use environment::Environment;
-pub use evidence::{CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
-pub use judge::{Expectation, Judge, Observation, Phase};
-pub use machine::{Attachment, Boot, Bus, DirectBoot, Forward, Machine, Network, OnReset, Sockets};
+pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
+pub use machine::{
+    Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset,
+    ProbeOffer, Sockets, Watchdog, Writes,
+};
 pub use ovmf::{Ovmf, OvmfError};
 pub use patience::Patience;
 pub use qemu::{Qemu, QemuError, Version};
 pub use qmp::{MachineEvent, ShutdownCause};
 pub use run::{RunError, run};
-pub use smoke::{SmokeError, SmokeRequest, smoke};
+pub use smoke::{SmokeError, SmokeRequest, Test, Treatment, smoke};
+pub use subject::{Medium, MediumFormat, PlanProblem, Sizes, Subject};

@@ -7,27 +7,39 @@ use tokio::sync::mpsc;
 const CHUNK: usize = 8 * 1024;
 
 /// A line longer than this is cut, so that a guest cannot fill the host's memory.
-const LONGEST: usize = 8 * 1024;
+const LONGEST: usize = 64 * 1024;
 
-/// Sends every line of `read`, without its end, then `None`; waits while the receiver is behind.
-/// An unfinished last line counts as a line.
+/// A piece of a stream of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// A line, without its end. An unfinished last line counts as one.
+    Line(String),
+    /// A line that is not over yet, as far as it is there: a prompt, or half of a line.
+    Prompt(String),
+    /// Nothing more comes.
+    End,
+}
+
+/// Sends every piece of `read`; waits while the receiver is behind.
 pub(crate) async fn pump<T>(
     mut read: impl AsyncRead + Unpin,
     sender: mpsc::Sender<T>,
-    wrap: fn(Option<String>) -> T,
+    wrap: fn(Piece) -> T,
 ) {
     let mut splitter = Splitter::default();
     let mut chunk = vec![0; CHUNK];
-    let mut lines = Vec::new();
+    let mut pieces = Vec::new();
     loop {
         let count = read.read(&mut chunk).await.unwrap_or(0);
-        splitter.take(&chunk[..count], &mut |line| lines.push(Some(line)));
+        splitter.take(&chunk[..count], &mut |line| pieces.push(Piece::Line(line)));
         if count == 0 {
-            splitter.finish(&mut |line| lines.push(Some(line)));
-            lines.push(None);
+            splitter.finish(&mut |line| pieces.push(Piece::Line(line)));
+            pieces.push(Piece::End);
+        } else if let Some(text) = splitter.unfinished() {
+            pieces.push(Piece::Prompt(text));
         }
-        for line in lines.drain(..) {
-            if sender.send(wrap(line)).await.is_err() {
+        for piece in pieces.drain(..) {
+            if sender.send(wrap(piece)).await.is_err() {
                 return;
             }
         }
@@ -36,6 +48,9 @@ pub(crate) async fn pump<T>(
         }
     }
 }
+
+/// Only so much of an unfinished line is shown: a prompt is short.
+const PROMPT: usize = 512;
 
 #[derive(Debug, Default)]
 struct Splitter {
@@ -52,6 +67,12 @@ impl Splitter {
                 self.pending.push(byte);
             }
         }
+    }
+
+    /// The end of the line that is not over yet, if there is one.
+    fn unfinished(&self) -> Option<String> {
+        let end = &self.pending[self.pending.len().saturating_sub(PROMPT)..];
+        (!end.is_empty()).then(|| String::from_utf8_lossy(end).into_owned())
     }
 
     fn finish(&mut self, sink: &mut dyn FnMut(String)) {
@@ -124,6 +145,7 @@ mod tests {
         for piece in [&b"one\r\ntw"[..], b"o\n\n", &[b'x'; LONGEST + 3], b"\xff"] {
             splitter.take(piece, &mut |line| found.push(line));
         }
+        assert_eq!(splitter.unfinished().as_deref(), Some("xxx\u{fffd}"));
         splitter.finish(&mut |line| found.push(line));
         let expected = [
             "one\r".to_owned(),

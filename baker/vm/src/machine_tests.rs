@@ -3,20 +3,34 @@
 use std::path::Path;
 
 use super::*;
+use crate::architecture::Architecture;
 use crate::arguments::shell_line;
+use crate::machine::DirectBoot;
+use crate::subject::Medium;
 
 fn machine(boot: Boot) -> Machine {
     Machine {
+        architecture: Architecture::Amd64,
         boot,
         accelerator: Accelerator::Tcg,
         cpu: "max,-la57".into(),
         cpus: 2,
         memory_mib: 512,
-        disk: "/r/disk,1.raw".into(),
-        bus: Bus::Virtio,
+        disk: Some(Disk {
+            medium: Medium {
+                path: "/r/disk,1.raw".into(),
+                format: MediumFormat::Raw,
+            },
+            writes: Writes::Discarded,
+        }),
+        bus: DiskBus::Virtio,
+        probe: ProbeOffer::Port,
+        networks: 1,
         network: Network::Isolated,
         forwards: Vec::new(),
         on_reset: OnReset::Exit,
+        display: Display::None,
+        watchdog: Watchdog::None,
     }
 }
 
@@ -49,8 +63,8 @@ fn a_direct_boot_for_a_person() {
         -accel tcg,thread=multi -cpu max,-la57 -smp 2 -m 512 -kernel /r/vmlinuz -initrd /r/initrd \
         -append 'console=ttyS0 panic=-1 no_timer_check' \
         -drive if=none,id=disk,format=raw,snapshot=on,file=/r/disk,,1.raw \
-        -device virtio-blk-pci,drive=disk,bootindex=1 -netdev user,id=net,restrict=on \
-        -device virtio-net-pci,netdev=net,romfile= -device pvpanic-pci -action panic=none \
+        -device virtio-blk-pci,drive=disk,bootindex=1 -netdev user,id=net0,restrict=on \
+        -device virtio-net-pci,netdev=net0,romfile= -device pvpanic-pci -action panic=none \
         -no-reboot -chardev stdio,id=console,mux=on,signal=off -serial chardev:console \
         -mon chardev=console,mode=readline";
     assert_eq!(found, expected);
@@ -73,8 +87,8 @@ fn a_uefi_boot_under_observation() {
         -smbios type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check \
         -boot strict=on -drive if=none,id=disk,format=raw,snapshot=on,file=/r/disk,,1.raw \
         -device virtio-blk-pci,drive=disk,bootindex=1 \
-        -netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:80 \
-        -device virtio-net-pci,netdev=net,romfile= -device pvpanic-pci -action panic=none \
+        -netdev user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:80 \
+        -device virtio-net-pci,netdev=net0,romfile= -device pvpanic-pci -action panic=none \
         -no-reboot -chardev socket,id=qmp,server=off,path=/s/qmp -mon chardev=qmp,mode=control \
         -chardev socket,id=console,server=off,path=/s/serial,logfile=/e/serial.log \
         -serial chardev:console -chardev socket,id=probe,server=off,path=/s/probe \
@@ -89,8 +103,8 @@ fn secure_boot_wants_a_machine_with_a_guarded_variable_store() {
     };
     let found = line(&machine(Boot::UefiSecure(ovmf)), Attachment::Terminal);
     let start = "qemu -no-user-config -nodefaults -name baker -display none -machine q35,smm=on \
-        -accel tcg,thread=multi -cpu max,-la57 -smp 2 -m 512 \
         -global driver=cfi.pflash01,property=secure,value=on \
+        -accel tcg,thread=multi -cpu max,-la57 -smp 2 -m 512 \
         -drive if=pflash,unit=0,format=raw,readonly=on,file=/f/CODE.fd \
         -drive if=pflash,unit=1,format=raw,snapshot=on,file=/f/VARS.fd -smbios";
     assert!(found.starts_with(start), "{found}");
@@ -116,12 +130,15 @@ fn the_timer_check_is_left_out_once_and_only_when_emulated() {
 fn each_bus_names_its_device_and_the_person_may_restart() {
     let rows = [
         (
-            Bus::Nvme,
+            DiskBus::Nvme,
             "-device nvme,drive=disk,serial=baker,bootindex=1",
         ),
-        (Bus::Sata, "-device ide-hd,bus=ide.0,drive=disk,bootindex=1"),
         (
-            Bus::Scsi,
+            DiskBus::Sata,
+            "-device ide-hd,bus=ide.0,drive=disk,bootindex=1",
+        ),
+        (
+            DiskBus::Scsi,
             "-device virtio-scsi-pci,id=scsi -device scsi-hd,bus=scsi.0,drive=disk,boot",
         ),
     ];

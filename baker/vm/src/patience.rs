@@ -12,45 +12,60 @@ use crate::machine::Boot;
 pub struct Patience {
     /// From QEMU's start to the verdict.
     pub total: Duration,
-    /// Without any sign of progress, once there was one.
+    /// Without any sign of life, once there was one; three times as long while the guest's CPUs
+    /// are busy.
     pub silence: Duration,
-    /// Until the first sign: firmware decompresses itself without a word.
+    /// Until the first sign: firmware decompresses itself without a word. An idle guest has only
+    /// `silence`.
     pub first_sign: Duration,
-    /// For each HTTP check, once the guest has settled.
-    pub http: Duration,
+    /// With signs of life but no step forward; three times as long while the guest's CPUs are
+    /// busy.
+    pub stall: Duration,
+    /// For each HTTP check, and for what the console must show, once the guest has settled.
+    pub outside: Duration,
     /// For a clean power-off after a pass.
     pub power_off: Duration,
+    /// From a failure to the reset that follows it, in runs where the guest may reset itself.
+    pub reset: Duration,
 }
 
 impl Patience {
-    /// The patience for a plan.
+    /// The patience for plans that share a boot: that of the most patient one.
     ///
     /// Under TCG the plan's seconds count double, and a loaded host gets an allowance: OVMF alone
-    /// was seen to take 39 s, whole boots four times their usual time. A guest that is really
-    /// stuck does not use this up: it is silent, and silence has its own, shorter limit.
+    /// was seen to take 39 s, whole boots four times their usual time. A plan with a restart gets
+    /// the time of two boots. A guest that is really stuck does not use this up: it is silent or
+    /// stalls, and those have their own, shorter limits.
     #[must_use]
-    pub fn for_plan(plan: &TestPlan, boot: &Boot, accelerator: Accelerator) -> Self {
-        let planned = Duration::from_secs(u64::from(plan.boot_seconds));
+    pub fn for_plans<'a>(
+        plans: impl IntoIterator<Item = &'a TestPlan>,
+        boot: &Boot,
+        accelerator: Accelerator,
+    ) -> Self {
+        let planned = plans.into_iter().map(|plan| {
+            let boots = if plan.reboot.is_some() { 2 } else { 1 };
+            Duration::from_secs(u64::from(plan.boot_seconds)) * boots
+        });
+        let planned = planned.max().unwrap_or_default();
         let seconds = Duration::from_secs;
         match accelerator {
             Accelerator::Kvm => Self {
                 total: planned,
-                silence: seconds(30),
-                first_sign: seconds(30),
-                http: seconds(10),
+                silence: seconds(45),
+                first_sign: seconds(45),
+                stall: seconds(30),
+                outside: seconds(10),
                 power_off: seconds(15),
+                reset: seconds(30),
             },
             Accelerator::Tcg => Self {
-                total: planned * 2
-                    + seconds(if matches!(boot, Boot::Uefi(_) | Boot::UefiSecure(_)) {
-                        60
-                    } else {
-                        30
-                    }),
+                total: planned * 2 + seconds(if boot.is_uefi() { 60 } else { 30 }),
                 silence: seconds(60),
                 first_sign: seconds(120),
-                http: seconds(30),
+                stall: seconds(45),
+                outside: seconds(30),
                 power_off: seconds(45),
+                reset: seconds(90),
             },
         }
     }
@@ -66,13 +81,27 @@ mod tests {
             code: "c".into(),
             vars: "v".into(),
         };
-        let total = |boot, accelerator| {
-            Patience::for_plan(&TestPlan::default(), &boot, accelerator)
+        let patient = TestPlan {
+            boot_seconds: 130,
+            ..TestPlan::default()
+        };
+        let twice = TestPlan {
+            reboot: Some(baker_model::plan::Reboot::default()),
+            ..TestPlan::default()
+        };
+        let total = |plans: &[&TestPlan], boot: &Boot, accelerator| {
+            Patience::for_plans(plans.iter().copied(), boot, accelerator)
                 .total
                 .as_secs()
         };
-        assert_eq!(total(Boot::Uefi(ovmf), Accelerator::Tcg), 300);
-        assert_eq!(total(Boot::Bios, Accelerator::Tcg), 270);
-        assert_eq!(total(Boot::Bios, Accelerator::Kvm), 120);
+        let plan = TestPlan::default();
+        assert_eq!(total(&[&plan], &Boot::Uefi(ovmf), Accelerator::Tcg), 300);
+        assert_eq!(total(&[&plan], &Boot::Bios, Accelerator::Tcg), 270);
+        assert_eq!(total(&[&plan], &Boot::Bios, Accelerator::Kvm), 120);
+        assert_eq!(
+            total(&[&plan, &patient], &Boot::Bios, Accelerator::Kvm),
+            130
+        );
+        assert_eq!(total(&[&twice], &Boot::Bios, Accelerator::Kvm), 240);
     }
 }

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::accelerator::Accelerator;
+use crate::architecture::Architecture;
 use crate::environment::{Environment, is_file};
-
-/// Name of the program looked for.
-const PROGRAM: &str = "qemu-system-x86_64";
 
 /// A QEMU that said its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +15,8 @@ pub struct Qemu {
     pub program: PathBuf,
     /// The version it printed.
     pub version: Version,
+    /// The CPU family of its guests.
+    pub architecture: Architecture,
 }
 
 /// A version of QEMU.
@@ -41,11 +41,14 @@ impl fmt::Display for Version {
 pub enum QemuError {
     /// None found.
     #[error(
-        "no {PROGRAM} in the search path; install it (Debian, Ubuntu: `apt-get install \
-         qemu-system-x86`; Fedora: `dnf install qemu-system-x86-core`; Arch: `pacman -S \
-         qemu-system-x86`; openSUSE: `zypper install qemu-x86`) or set BAKER_QEMU"
+        "no {} in the search path; install it ({}) or set BAKER_QEMU",
+        architecture.row().program,
+        architecture.row().install
     )]
-    Missing,
+    Missing {
+        /// The CPU family of the guest.
+        architecture: Architecture,
+    },
     /// `BAKER_QEMU` does not name a file.
     #[error("BAKER_QEMU names {}, which is not a file", path.display())]
     NotAFile {
@@ -76,13 +79,16 @@ impl Qemu {
     ///
     /// # Errors
     /// There is none, it cannot be started, or it is something else.
-    pub fn discover(environment: &Environment) -> Result<Self, QemuError> {
+    pub fn discover(
+        environment: &Environment,
+        architecture: Architecture,
+    ) -> Result<Self, QemuError> {
         let program = match &environment.qemu {
             Some(path) if is_file(path) => path.clone(),
             Some(path) => return Err(QemuError::NotAFile { path: path.clone() }),
             None => environment
-                .find_program(PROGRAM)
-                .ok_or(QemuError::Missing)?,
+                .find_program(architecture.row().program)
+                .ok_or(QemuError::Missing { architecture })?,
         };
         let answer = Command::new(&program)
             .arg("--version")
@@ -93,7 +99,11 @@ impl Qemu {
             Err(source) => return Err(QemuError::Start { program, source }),
         };
         match parse_version(&answer) {
-            Some(version) => Ok(Self { program, version }),
+            Some(version) => Ok(Self {
+                program,
+                version,
+                architecture,
+            }),
             None => {
                 let found = answer.lines().next().unwrap_or_default().to_owned();
                 Err(QemuError::Version { program, found })
@@ -111,6 +121,8 @@ impl Qemu {
     pub fn cpu_model(&self, accelerator: Accelerator) -> &'static str {
         match accelerator {
             Accelerator::Kvm => "host",
+            // Pointer authentication of newer models is slow to emulate.
+            Accelerator::Tcg if self.architecture == Architecture::Arm64 => "cortex-a72",
             Accelerator::Tcg if self.version.major < 8 => "max,-cx16,-la57",
             Accelerator::Tcg => "max,-la57",
         }
@@ -166,6 +178,7 @@ mod tests {
                 minor: 0,
                 micro: 0,
             },
+            architecture: Architecture::Amd64,
         };
         assert_eq!(qemu(7).cpu_model(Accelerator::Tcg), "max,-cx16,-la57");
         assert_eq!(qemu(10).cpu_model(Accelerator::Tcg), "max,-la57");
@@ -180,17 +193,17 @@ mod tests {
             ..Environment::of_process()
         };
         assert!(matches!(
-            Qemu::discover(&environment),
-            Err(QemuError::Missing)
+            Qemu::discover(&environment, Architecture::Amd64),
+            Err(QemuError::Missing { .. })
         ));
         environment.qemu = Some("/nonexistent/qemu".into());
         assert!(matches!(
-            Qemu::discover(&environment),
+            Qemu::discover(&environment, Architecture::Amd64),
             Err(QemuError::NotAFile { .. })
         ));
         environment.qemu = Some("/bin/true".into());
         assert!(matches!(
-            Qemu::discover(&environment),
+            Qemu::discover(&environment, Architecture::Amd64),
             Err(QemuError::Version { .. })
         ));
     }

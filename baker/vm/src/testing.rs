@@ -3,12 +3,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::architecture::Architecture;
 use crate::environment::Environment;
 use crate::qemu::{Qemu, Version};
 
 /// The QEMU of this host. None, loudly, when there is none; a failure when `BAKER_STRICT` is 1.
 pub(crate) fn qemu() -> Option<Qemu> {
-    match Qemu::discover(&Environment::of_process()) {
+    match Qemu::discover(&Environment::of_process(), Architecture::Amd64) {
         Ok(qemu) => Some(qemu),
         Err(error) if std::env::var_os("BAKER_STRICT").is_some_and(|v| v == "1") => {
             panic!("BAKER_STRICT: {error}")
@@ -44,6 +45,7 @@ pub(crate) fn fake_qemu(folder: &Path, script: &str) -> Qemu {
             minor: 2,
             micro: 0,
         },
+        architecture: Architecture::Amd64,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What this machine has to boot with.
 
-use baker_model::plan::{Firmware, TestPlan};
-use baker_vm::{AcceleratorChoice, Environment, Ovmf, Qemu, probe_accelerator};
+use baker_model::plan::TestPlan;
+use baker_vm::{AcceleratorChoice, Architecture, Environment, Ovmf, Qemu, probe_accelerator};
 
 use crate::exit::{Exit, Failure};
 
@@ -28,10 +28,8 @@ impl Host {
             Failure::new(Exit::Environment, error)
                 .help("install QEMU: apt-get install qemu-system-x86 ovmf")
         };
-        let qemu = Qemu::discover(&environment).map_err(missing)?;
-        let needs_uefi = plans
-            .into_iter()
-            .any(|plan| plan.firmware == Firmware::Uefi);
+        let qemu = Qemu::discover(&environment, Architecture::Amd64).map_err(missing)?;
+        let needs_uefi = plans.into_iter().any(|plan| plan.firmware.is_uefi());
         let ovmf = match (Ovmf::discover(&environment), needs_uefi) {
             (Ok(ovmf), _) => Some(ovmf),
             (Err(error), true) => {

@@ -1,14 +1,18 @@
 //! Booting a draft or release: for the judge, or for a person.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_formats::pe;
 use baker_model::manifest::FileRole;
-use baker_model::plan::{Firmware, TestPlan};
+use baker_model::plan::{Day, DiskBus, Firmware, TestPlan};
 use baker_model::{Digest, Manifest};
 use baker_vm::{
-    Boot, Bus, DirectBoot, Evidence, Machine, Network, OnReset, Patience, SmokeError, SmokeRequest,
+    Boot, DirectBoot, Disk, Display, Evidence, Machine, Medium, MediumFormat, Network, OnReset,
+    Patience, ProbeOffer, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog,
+    Writes,
 };
 
 use super::host::Host;
@@ -71,6 +75,15 @@ impl Booted {
         Ok((self.folder.join(&file.name), file.sha256))
     }
 
+    /// Bytes of the initrd inside the UKI.
+    fn initrd_size(&self) -> Option<u64> {
+        let (path, _) = self.file(FileRole::Uki).ok()?;
+        let bytes = fs::read(path).ok()?;
+        let image = pe::Image::parse(&bytes).ok()?;
+        let section = image.section_bytes(&bytes, ".initrd")?;
+        Some(section.len() as u64)
+    }
+
     /// What starts the guest. For a direct boot kernel and initrd come out of the UKI, checked
     /// against the manifest: they are the very bytes that UEFI would start.
     fn boot(
@@ -79,8 +92,14 @@ impl Booted {
         host: &Host,
         scratch: &Path,
     ) -> std::result::Result<Boot, Failure> {
-        if firmware == Firmware::Uefi {
-            return Ok(Boot::Uefi(host.ovmf()?.clone()));
+        match firmware {
+            Firmware::Uefi => return Ok(Boot::Uefi(host.ovmf()?.clone())),
+            Firmware::Bios => return Ok(Boot::Bios),
+            Firmware::UefiSecure => {
+                let problem = format!("{} names no Secure Boot keys", self.folder.display());
+                return Err(Failure::message(Exit::Verify, problem));
+            }
+            Firmware::Direct => {}
         }
         let (path, digest) = self.file(FileRole::Uki)?;
         let corrupt = |problem: String| {
@@ -119,6 +138,39 @@ impl Booted {
     }
 }
 
+/// `st_blocks` counts in these.
+const BLOCK: u64 = 512;
+
+/// What the manifest says of the disk.
+fn subject(booted: &Booted) -> std::result::Result<Subject, Failure> {
+    let (disk, digest) = booted.file(FileRole::Disk)?;
+    let manifest = &booted.manifest;
+    let size = |role| manifest.file(role).map(|file| file.size);
+    let data = fs::metadata(&disk).map(|found| found.blocks() * BLOCK).ok();
+    Ok(Subject {
+        medium: Some(Medium {
+            path: disk,
+            format: MediumFormat::Raw,
+        }),
+        digest,
+        root_hash: Some(manifest.root_hash),
+        sizes: Sizes {
+            disk: data,
+            initrd: size(FileRole::Initrd).or_else(|| booted.initrd_size()),
+            uki: size(FileRole::Uki),
+            packages: Some(manifest.packages.len() as u64),
+        },
+        carries_probe: true,
+        probe_disk: None,
+    })
+}
+
+/// The day in UTC: excuses of a plan end on one.
+fn today() -> Day {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Day::of_unix(now.map_or(0, |since| since.as_secs()))
+}
+
 fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
     tempfile::Builder::new()
         .prefix("baker-boot-")
@@ -136,7 +188,7 @@ pub fn test(
     evidence: &Path,
     context: &Context,
 ) -> std::result::Result<Vec<Result>, Failure> {
-    let (disk, disk_digest) = booted.file(FileRole::Disk)?;
+    let subject = subject(booted)?;
     let scratch = scratch()?;
     let mut results = Vec::new();
     for plan in plans {
@@ -145,22 +197,26 @@ pub fn test(
         let request = SmokeRequest {
             qemu: &host.qemu,
             accelerator: &host.accelerator,
+            subject: &subject,
             boot: &boot,
-            bus: Bus::default(),
-            disk: &disk,
-            disk_digest,
-            root_hash: booted.manifest.root_hash,
-            plan,
-            patience: Patience::for_plan(plan, &boot, host.accelerator.accelerator),
-            work: &folder,
+            tests: &[Test {
+                plan,
+                work: &folder,
+            }],
+            patience: Patience::for_plans([plan], &boot, host.accelerator.accelerator),
+            treatment: &Treatment::default(),
+            today: today(),
             environment: &host.environment,
             listener: context.listener(),
             interrupt: context.interrupt(),
         };
-        let evidence = baker_vm::smoke(&request).map_err(|error| smoke_failure(error, context))?;
-        write_report(&folder, &evidence)?;
-        context.printer().test(&evidence);
-        results.push(Result { evidence, folder });
+        let all = baker_vm::smoke(&request).map_err(|error| smoke_failure(error, context))?;
+        for evidence in all {
+            write_report(&folder, &evidence)?;
+            context.printer().test(&evidence);
+            let folder = folder.clone();
+            results.push(Result { evidence, folder });
+        }
     }
     Ok(results)
 }
@@ -179,6 +235,7 @@ fn smoke_failure(error: SmokeError, context: &Context) -> Failure {
     let exit = match &error {
         SmokeError::DiskDiffers { .. } | SmokeError::Disk { .. } => Exit::Verify,
         SmokeError::Run { .. } => Exit::Environment,
+        SmokeError::Plan { .. } | SmokeError::NoPlan => Exit::Usage,
         _ => Exit::Internal,
     };
     let failure = context.failure(exit, error);
@@ -261,16 +318,27 @@ pub fn run(
         );
     }
     let machine = Machine {
+        architecture: host.qemu.architecture,
         boot: booted.boot(firmware, &host, scratch.path())?,
         accelerator: host.accelerator.accelerator,
         cpu: host.qemu.cpu_model(host.accelerator.accelerator).to_owned(),
         cpus: plan.cpus,
         memory_mib,
-        disk,
-        bus: Bus::default(),
+        disk: Some(Disk {
+            medium: Medium {
+                path: disk,
+                format: MediumFormat::Raw,
+            },
+            writes: Writes::Discarded,
+        }),
+        bus: DiskBus::default(),
+        probe: ProbeOffer::None,
+        networks: plan.networks,
         network: Network::Open,
         forwards: Vec::new(),
         on_reset: OnReset::Restart,
+        display: Display::None,
+        watchdog: Watchdog::None,
     };
     context.printer().say(&format!(
         "{}; Ctrl-A X ends the machine",

@@ -3,7 +3,10 @@
 use baker_contract::Report;
 use baker_model::{Digest, Failure, Verdict};
 
+use baker_model::plan::{Day, TestPlan};
+
 use super::*;
+use crate::subject::{Sizes, Subject};
 
 const UNIT: &str = "nginx.service";
 
@@ -11,20 +14,67 @@ fn root() -> Digest {
     Digest::of(b"root")
 }
 
-fn judge(units: &[&str], http: usize) -> Judge {
-    let expectation = Expectation {
-        root_hash: root(),
-        units: units.iter().map(|unit| (*unit).to_owned()).collect(),
-        http,
-    };
-    let patience = Patience {
-        total: Duration::from_secs(100),
-        silence: Duration::from_secs(20),
-        first_sign: Duration::from_secs(40),
-        http: Duration::ZERO,
+fn day(text: &str) -> Day {
+    Day::try_from(text.to_owned()).unwrap()
+}
+
+fn patience() -> Patience {
+    let seconds = Duration::from_secs;
+    Patience {
+        total: seconds(100),
+        silence: seconds(20),
+        first_sign: seconds(40),
+        stall: seconds(30),
+        outside: seconds(10),
         power_off: Duration::ZERO,
+        reset: seconds(15),
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        way: ProbeWay::Carried,
+        root_hash: Some(root()),
+        patience: patience(),
+        resets: 0,
+    }
+}
+
+fn judge_with(plans: &[TestPlan], rules: Rules) -> Judge {
+    let subject = Subject {
+        medium: None,
+        digest: Digest::of(b"disk"),
+        root_hash: rules.root_hash,
+        sizes: Sizes {
+            disk: Some(3 << 20),
+            ..Sizes::default()
+        },
+        carries_probe: false,
+        probe_disk: None,
     };
-    Judge::new(expectation, patience)
+    let case = |plan| Case::new(plan, &subject, rules.way, day("2026-11-22")).unwrap();
+    Judge::new(plans.iter().map(case).collect(), rules, "n")
+}
+
+fn judge_plan(plan: TestPlan) -> Judge {
+    judge_with(&[plan], rules())
+}
+
+fn judge(units: &[&str], http: u16) -> Judge {
+    judge_plan(TestPlan {
+        units_active: units.iter().map(|unit| (*unit).to_owned()).collect(),
+        http: (0..http).map(request).collect(),
+        ..TestPlan::default()
+    })
+}
+
+fn request(port: u16) -> HttpCheck {
+    HttpCheck {
+        port,
+        path: "/".into(),
+        status: 200,
+        contains: None,
+    }
 }
 
 fn hello() -> Observation<'static> {
@@ -68,9 +118,13 @@ fn unit_failed(unit: &str) -> Observation<'static> {
 }
 
 fn waiting() -> Observation<'static> {
+    waiting_for(2)
+}
+
+fn waiting_for(jobs: u64) -> Observation<'static> {
     Observation::Report(Report::Waiting {
         state: "starting".into(),
-        jobs: 2,
+        jobs,
         job: String::new(),
         uptime_ms: 1,
     })
@@ -92,20 +146,26 @@ fn reset() -> Observation<'static> {
     shutdown(ShutdownCause::GuestReset)
 }
 
-/// Plays `seen` at the given milliseconds, then lets time pass; gives the verdict and its time.
-fn play(mut judge: Judge, seen: Vec<(u64, Observation<'_>)>) -> (u64, Verdict) {
+/// Plays `seen` at the given milliseconds, then lets time pass; gives the verdicts and their times.
+fn play_all(judge: &mut Judge, seen: Vec<(u64, Observation<'_>)>) -> Vec<Ruling> {
     let mut seen = seen.into_iter().peekable();
     for at in (0..200_000).step_by(50) {
-        while let Some((_, observation)) = seen.next_if(|(when, _)| *when <= at) {
-            if let Some(verdict) = judge.observe(Duration::from_millis(at), observation) {
-                return (at, verdict);
-            }
+        let now = Duration::from_millis(at);
+        let mut over = false;
+        while let Some((_, observation)) = seen.next_if(|(when, _)| !over && *when <= at) {
+            over = judge.observe(now, observation);
         }
-        if let Some(verdict) = judge.observe(Duration::from_millis(at), Observation::Tick) {
-            return (at, verdict);
+        if over || judge.observe(now, Observation::Tick) {
+            let rulings = judge.cases().iter().map(|case| case.ruling().cloned());
+            return rulings.map(Option::unwrap).collect();
         }
     }
     panic!("no verdict");
+}
+
+fn play(mut judge: Judge, seen: Vec<(u64, Observation<'_>)>) -> (u64, Verdict) {
+    let ruling = play_all(&mut judge, seen).remove(0);
+    (milliseconds(ruling.at), ruling.verdict)
 }
 
 /// The row must fail in this way, within a second of its last event, with this in its detail.
@@ -135,8 +195,10 @@ fn a_pass_needs_every_sign() {
     let with_unit = [good(), vec![(6000, unit_check(true)), (6100, done())]].concat();
     assert_eq!(play(judge(&[UNIT], 0), with_unit).1, Verdict::Passed);
 
-    let http = |index| (6500, Observation::Http(index, Ok(())));
-    let with_http = [good(), vec![(6000, done()), http(1), http(0)]].concat();
+    let requests = [request(0), request(1)];
+    let http = |check| (6500, Observation::Http(check, Ok("status 200".into())));
+    let seen = vec![(6000, done()), http(&requests[1]), http(&requests[0])];
+    let with_http = [good(), seen].concat();
     assert_eq!(play(judge(&[], 2), with_http), (6500, Verdict::Passed));
 }
 
@@ -154,7 +216,7 @@ fn a_pass_is_refused_when_one_sign_is_wrong() {
         (
             "no hello",
             vec![(100, done())],
-            (Failure::AssertionFailed, "before hello"),
+            (Failure::AssertionFailed, "done before its hello"),
         ),
         (
             "other root at the start",
@@ -219,7 +281,8 @@ fn what_the_plan_asks_must_be_answered() {
         inactive,
         (Failure::UnitFailed, "inactive (dead)"),
     );
-    let http = Observation::Http(0, Err("GET /: status 500".into()));
+    let asked = request(0);
+    let http = Observation::Http(&asked, Err("status 500".into()));
     let answered = vec![(100, hello()), (200, done()), (300, http)];
     check(
         "http",
@@ -237,7 +300,7 @@ fn what_the_plan_asks_must_be_answered() {
         "unknown order",
         judge(&[], 0),
         seen,
-        (Failure::AssertionFailed, "unknown check"),
+        (Failure::AssertionFailed, "not asked"),
     );
 }
 
@@ -388,7 +451,9 @@ fn silence_and_endless_work_are_told_apart() {
             .contains("in kernel; last console line: [ 1.0] last words")
     );
 
-    let busy = (1..150).map(|second| (second * 1000, waiting())).collect();
+    let busy = (1..150)
+        .map(|second| (second * 1000, waiting_for(second)))
+        .collect();
     let (at, verdict) = play(judge(&[], 0), busy);
     assert_eq!(at, 100_000, "{verdict}");
     assert!(
@@ -400,7 +465,7 @@ fn silence_and_endless_work_are_told_apart() {
     assert!(
         verdict
             .to_string()
-            .contains("systemd says starting, 2 jobs"),
+            .contains("systemd says starting, 100 jobs"),
         "{verdict}"
     );
 }
@@ -429,14 +494,10 @@ fn known_faults_of_the_host_are_marked() {
         "[ 1.1] Kernel panic - not syncing: Fatal exception",
     ];
     for text in seen {
-        assert_eq!(
-            judge.observe(Duration::from_secs(1), Observation::Console(text)),
-            None
-        );
+        assert!(!judge.observe(Duration::from_secs(1), Observation::Console(text)));
     }
     assert!(judge.flake().is_some());
-    let verdict = judge
-        .observe(Duration::from_secs(2), Observation::Tick)
-        .unwrap();
+    assert!(judge.observe(Duration::from_secs(2), Observation::Tick));
+    let verdict = &judge.cases()[0].ruling().unwrap().verdict;
     assert!(verdict.to_string().starts_with("kernel-panic"), "{verdict}");
 }

@@ -47,6 +47,7 @@ fn passed() -> Evidence {
     let mark = |(phase, milliseconds): (&str, u64)| Mark {
         phase: phase.to_owned(),
         milliseconds,
+        boot: 1,
     };
     let budget = Budget {
         host_seconds: Some(60),
@@ -76,6 +77,7 @@ fn passed() -> Evidence {
             check("unit dbus.socket is active", true, "active", 1),
             check("unit dbus.socket is active", true, "active", 2),
         ],
+        attempts: Vec::new(),
         shared_with: vec!["web".to_owned()],
         shutdown: Shutdown::Clean { milliseconds: 785 },
         retries: vec![Retry {

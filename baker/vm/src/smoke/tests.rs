@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use baker_model::plan::TestPlan;
+use baker_model::plan::{Day, TestPlan};
 use baker_model::{Digest, Failure, Interrupt, Silent, Verdict};
 
 use crate::testing::{self, sector};
 use crate::{
-    Accelerator, AcceleratorChoice, Boot, Bus, Environment, Evidence, Machine, Network, OnReset,
-    Patience, Qemu, RunError, SmokeError, SmokeRequest, run, smoke,
+    Accelerator, AcceleratorChoice, Architecture, Boot, Disk, DiskBus, Display, Environment,
+    Evidence, Machine, Medium, MediumFormat, Network, OnReset, Patience, ProbeOffer, Qemu,
+    RunError, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog, Writes, run,
+    smoke,
 };
 
 /// Set for the helper process of [`a_killed_baker_leaves_no_qemu`].
@@ -21,6 +23,7 @@ struct Bench {
     disk: PathBuf,
     digest: Digest,
     patience: Patience,
+    treatment: Treatment,
     interrupt: Interrupt,
 }
 
@@ -36,8 +39,10 @@ impl Bench {
             total: seconds(120),
             silence: seconds(60),
             first_sign: seconds(60),
-            http: seconds(1),
+            stall: seconds(60),
+            outside: seconds(1),
             power_off: seconds(1),
+            reset: seconds(20),
         };
         let digest = Digest::of(&bytes);
         Self {
@@ -46,6 +51,7 @@ impl Bench {
             disk,
             digest,
             patience,
+            treatment: Treatment::default(),
             interrupt: Interrupt::new(),
         }
     }
@@ -60,20 +66,44 @@ impl Bench {
             cpus: 1,
             ..TestPlan::default()
         };
+        self.run_plans(&[plan]).map(|mut all| all.remove(0))
+    }
+
+    fn subject(&self) -> Subject {
+        Subject {
+            medium: Some(Medium {
+                path: self.disk.clone(),
+                format: MediumFormat::Raw,
+            }),
+            digest: self.digest,
+            root_hash: Some(Digest::of(b"root")),
+            sizes: Sizes::default(),
+            carries_probe: true,
+            probe_disk: None,
+        }
+    }
+
+    fn run_plans(&self, plans: &[TestPlan]) -> Result<Vec<Evidence>, SmokeError> {
+        let works: Vec<PathBuf> = (0..plans.len())
+            .map(|number| match number {
+                0 => self.evidence_folder(),
+                _ => self.folder.path().join(format!("evidence-{number}")),
+            })
+            .collect();
+        let pairs = plans.iter().zip(&works);
+        let tests: Vec<Test<'_>> = pairs.map(|(plan, work)| Test { plan, work }).collect();
         smoke(&SmokeRequest {
             qemu: &self.qemu,
             accelerator: &AcceleratorChoice {
                 accelerator: Accelerator::Tcg,
                 reason: "the test says so".into(),
             },
+            subject: &self.subject(),
             boot: &Boot::Bios,
-            bus: Bus::Virtio,
-            disk: &self.disk,
-            disk_digest: self.digest,
-            root_hash: Digest::of(b"root"),
-            plan: &plan,
+            tests: &tests,
             patience: self.patience,
-            work: &self.evidence_folder(),
+            treatment: &self.treatment,
+            today: Day::of_unix(0),
             environment: &Environment::of_process(),
             listener: &Silent,
             interrupt: &self.interrupt,
@@ -274,16 +304,27 @@ fn a_qemu_that_dies_is_named_with_its_last_words() {
 fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
     let Some(qemu) = testing::qemu() else { return };
     let machine = |disk: &Path| Machine {
+        architecture: Architecture::Amd64,
         boot: Boot::Bios,
         accelerator: Accelerator::Tcg,
         cpu: "max".into(),
         cpus: 1,
         memory_mib: 32,
-        disk: disk.to_owned(),
-        bus: Bus::Sata,
+        disk: Some(Disk {
+            medium: Medium {
+                path: disk.to_owned(),
+                format: MediumFormat::Raw,
+            },
+            writes: Writes::Discarded,
+        }),
+        bus: DiskBus::Sata,
+        probe: ProbeOffer::None,
+        networks: 1,
         network: Network::Isolated,
         forwards: Vec::new(),
         on_reset: OnReset::Restart,
+        display: Display::None,
+        watchdog: Watchdog::None,
     };
     let bench = Bench::new(qemu.clone(), &sector::printing("", sector::POWER_OFF));
     assert!(
@@ -326,7 +367,7 @@ fn a_killed_baker_leaves_no_qemu() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("victim.raw");
     let mut baker = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "smoke_tests::victim", "--nocapture"])
+        .args(["--exact", "smoke::tests::victim", "--nocapture"])
         .env(VICTIM, &disk)
         .env("TMPDIR", folder.path())
         .spawn()
