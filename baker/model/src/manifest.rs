@@ -133,6 +133,9 @@ pub struct TestFact {
     pub milliseconds: u64,
     /// Name of the evidence file in the release.
     pub evidence: String,
+    /// What did not change the verdict but should be known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A check that was left out knowingly.

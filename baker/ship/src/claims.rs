@@ -12,7 +12,7 @@ use crate::names;
 use crate::report::{Problem, Warning};
 
 /// The `what` of a waiver that excuses missing and failed tests.
-const TESTS_WAIVER: &str = "tests";
+pub(crate) const TESTS_WAIVER: &str = "tests";
 
 /// What the check of a manifest gives.
 #[derive(Debug, Default)]
@@ -104,6 +104,12 @@ fn check_waivers(manifest: &Manifest, findings: &mut Findings) {
 fn check_tests(manifest: &Manifest, findings: &mut Findings) {
     for fact in &manifest.tests {
         check_fact(manifest, fact, &mut findings.problems);
+        if !fact.warnings.is_empty() {
+            findings.warnings.push(Warning::TestWarned {
+                test: fact.name.clone(),
+                warnings: fact.warnings.clone(),
+            });
+        }
     }
     let failed = manifest
         .tests

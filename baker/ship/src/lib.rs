@@ -11,6 +11,8 @@
 //!   manifest.json        names every other file by size and SHA-256 (baker_model::Manifest)
 //!   manifest.json.sig    Ed25519 signatures over the bytes of manifest.json (see [`envelope`])
 //!   SHA256SUMS           the same digests for `sha256sum -c`
+//!   test-result.intoto.json   what the tests said: an in-toto statement (see [`test_result`])
+//!                        in a DSSE envelope (see [`dsse`]), signed by the same keys
 //!   disk.raw ...         the files that the manifest names
 //! ```
 //!
@@ -28,6 +30,7 @@
 mod atomic;
 pub mod boot_key;
 mod claims;
+pub mod dsse;
 pub mod envelope;
 mod folder;
 pub mod key;
@@ -37,7 +40,9 @@ pub mod public;
 pub mod publish;
 pub mod report;
 pub mod sign;
+pub mod statement;
 mod sums;
+pub mod test_result;
 pub mod trust;
 pub mod verify;
 
@@ -46,7 +51,7 @@ mod tests;
 
 pub use boot_key::BootKey;
 pub use key::{Key, KeyError, Passphrase};
-pub use names::{MANIFEST, SIGNATURES, SUMS, release_folder_name};
+pub use names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
 pub use public::{PublicKey, PublicKeyError, Purpose};
 pub use publish::{Publication, PublishError, to_folder};
 pub use report::{Facts, Problem, Report, Warning};

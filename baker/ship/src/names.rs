@@ -9,8 +9,11 @@ pub const SIGNATURES: &str = "manifest.json.sig";
 /// The digests of all files and of the manifest, as `sha256sum` writes them.
 pub const SUMS: &str = "SHA256SUMS";
 
+/// The in-toto statement of what the tests said, in its DSSE envelope.
+pub const TEST_RESULT: &str = "test-result.intoto.json";
+
 /// The files that a release has besides those that its manifest names.
-pub(crate) const RESERVED: [&str; 3] = [MANIFEST, SIGNATURES, SUMS];
+pub(crate) const RESERVED: [&str; 4] = [MANIFEST, SIGNATURES, SUMS, TEST_RESULT];
 
 /// The longest file name that every Linux file system takes, bytes.
 const COMPONENT_LIMIT: usize = 255;
@@ -76,6 +79,7 @@ mod tests {
             "a\\b",
             "\0",
             SUMS,
+            TEST_RESULT,
         ] {
             assert!(objection_to(bad).is_some(), "{bad:?}");
         }

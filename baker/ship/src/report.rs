@@ -3,6 +3,8 @@
 use baker_model::{Digest, Verdict};
 use serde::Serialize;
 
+use crate::public::PublicKey;
+
 /// All that verification found. **A release with problems must not be used.**
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,6 +58,17 @@ pub struct Signer {
     pub key_id: Digest,
     /// True for a local development key.
     pub development: bool,
+}
+
+impl Signer {
+    /// A key that made a signature.
+    pub(crate) fn of(key: &PublicKey) -> Self {
+        Self {
+            name: key.name().to_owned(),
+            key_id: key.id(),
+            development: key.purpose().is_development(),
+        }
+    }
 }
 
 /// Something that is wrong with a release.
@@ -148,6 +161,33 @@ pub enum Problem {
     BadSignatures {
         /// Why.
         cause: String,
+    },
+    /// The file of the test result cannot be used.
+    #[error("the test result cannot be used: {cause}")]
+    BadTestResult {
+        /// Why.
+        cause: String,
+    },
+    /// The test result says something else than the manifest.
+    #[error("the test result speaks of another {what} than the manifest")]
+    OtherTestResult {
+        /// Of what.
+        what: &'static str,
+    },
+    /// A signature under the test result that claims to be by a trusted key is not.
+    #[error("the signature in the name of `{name}` ({}) is not over this test result",
+        key_id.short())]
+    ForgedTestResult {
+        /// Name of the trusted key.
+        name: String,
+        /// Its id.
+        key_id: Digest,
+    },
+    /// Nobody whom we trust signed the test result.
+    #[error("no trusted key signed the test result; it names {}", key_ids.join(", "))]
+    TestResultNotTrusted {
+        /// The key ids that its signatures name.
+        key_ids: Vec<String>,
     },
     /// Nobody whom we trust signed.
     #[error("no trusted key signed this release; it names {}", ids(key_ids))]
@@ -243,7 +283,7 @@ impl Problem {
             Self::NobodyToTrust => Some(
                 "put the publisher's .pub file into the trust folder, or name it with `--trust`",
             ),
-            Self::NotTrusted { .. } => {
+            Self::NotTrusted { .. } | Self::TestResultNotTrusted { .. } => {
                 Some("if you know the signer, put its .pub file into the trust folder")
             }
             Self::NoTests | Self::TestNotRun { .. } | Self::TestFailed { .. } => {
@@ -282,6 +322,14 @@ pub enum Warning {
         what: String,
         /// Why.
         reason: String,
+    },
+    /// A test passed and had something to say.
+    #[error("the test `{test}` passed with warnings: {}", warnings.join("; "))]
+    TestWarned {
+        /// Name of the plan.
+        test: String,
+        /// What it said.
+        warnings: Vec<String>,
     },
     /// A problem that a waiver excuses.
     #[error("excused by a waiver: {problem}")]

@@ -1,7 +1,7 @@
 //! Signs a release: from a staged folder and its manifest to one that can be published.
 //!
 //! Takes a [`Draft`], gives a [`Signed`]; writes `SHA256SUMS`, `manifest.json` and last
-//! `manifest.json.sig` into the staged folder. Never signs what would not verify: every file is
+//! `manifest.json.sig` into the staged folder, and the signed statement of what its tests said. Never signs what would not verify: every file is
 //! read again and compared with the manifest, and a release without passed tests needs a recorded
 //! waiver.
 
@@ -13,12 +13,14 @@ use baker_model::{Digest, Event, Interrupt, Listener, Manifest};
 
 use crate::atomic::{self, Existing};
 use crate::claims;
+use crate::dsse;
 use crate::envelope::Envelope;
 use crate::folder::{self, Interrupted, Watch};
 use crate::key::Key;
-use crate::names::{MANIFEST, SIGNATURES, SUMS};
+use crate::names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT};
 use crate::report::Problem;
 use crate::sums;
+use crate::test_result;
 
 /// A staged release that nobody has signed. It can be signed and nothing else.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub struct Signed {
     folder: PathBuf,
     manifest: Manifest,
     envelope: Envelope,
+    test_result: dsse::Envelope,
 }
 
 /// A release cannot be signed.
@@ -122,16 +125,20 @@ impl Draft {
         }
         let message = self.manifest.to_bytes();
         let envelope = Envelope::new(&message, key);
+        let mut test_result = test_result::envelope(&self.manifest);
+        test_result.sign(key);
         let signed = Signed {
             folder: self.folder,
             manifest: self.manifest,
             envelope,
+            test_result,
         };
         signed.write(
             SUMS,
             sums::text(&signed.manifest, &Digest::of(&message)).as_bytes(),
         )?;
         signed.write(MANIFEST, &message)?;
+        signed.write(TEST_RESULT, &signed.test_result.to_bytes())?;
         signed.write(SIGNATURES, &signed.envelope.to_bytes())?;
         let public = key.public();
         let summary = format!("key {} ({})", public.name(), public.id().short());
@@ -148,9 +155,11 @@ impl Signed {
     /// Adds the signature of one more key.
     ///
     /// # Errors
-    /// The signature file cannot be written; the old one stands then.
+    /// A signature file cannot be written; the old one stands then.
     pub fn countersign(mut self, key: &Key) -> Result<Self, SignError> {
         self.envelope.add(&self.manifest.to_bytes(), key);
+        self.test_result.sign(key);
+        self.write(TEST_RESULT, &self.test_result.to_bytes())?;
         self.write(SIGNATURES, &self.envelope.to_bytes())?;
         Ok(self)
     }

@@ -14,9 +14,10 @@ use crate::atomic;
 use crate::claims;
 use crate::envelope::Envelope;
 use crate::folder::{self, Interrupted, Watch};
-use crate::names::{MANIFEST, SIGNATURES, SUMS, release_folder_name};
+use crate::names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
 use crate::report::{Facts, Problem, Report, Signer, Warning, chain};
 use crate::sums;
+use crate::test_result;
 use crate::trust::Trust;
 
 /// The largest manifest, signature or sums file that is read, bytes.
@@ -113,6 +114,9 @@ fn check(folder: &Path, trust: &Trust, watch: Watch<'_>) -> Result<Report, Inter
     let Some(manifest) = manifest else {
         return Ok(report);
     };
+    if let Some(bytes) = read(folder, TEST_RESULT, &mut report.problems) {
+        test_result::check(&bytes, &manifest, trust, &mut report);
+    }
     let claims = claims::check(&manifest);
     report.problems.extend(claims.problems);
     report.warnings.extend(claims.warnings);

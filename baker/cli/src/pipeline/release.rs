@@ -123,6 +123,7 @@ fn prove(
             disk: result.evidence.disk_after,
             milliseconds: result.evidence.milliseconds,
             evidence: format!("{EVIDENCE}/{title}/{REPORT}"),
+            warnings: result.evidence.warnings.clone(),
         });
     }
     draft

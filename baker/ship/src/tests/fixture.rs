@@ -85,6 +85,7 @@ pub(super) fn manifest() -> Manifest {
             disk: Digest::of(&[0xa5; 5000]),
             milliseconds: 9000,
             evidence: "evidence/uefi.json".to_owned(),
+            warnings: Vec::new(),
         }],
         waivers: Vec::new(),
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::fixture::{self, problems, verified};
 use crate::envelope::Envelope;
-use crate::{MANIFEST, SIGNATURES, SUMS, VerifyError, verify};
+use crate::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, VerifyError, verify};
 
 /// Every file of a release, by name.
 fn all_files(folder: &Path) -> Vec<PathBuf> {
@@ -24,7 +24,7 @@ proptest! {
 
     #[test]
     fn any_changed_byte_of_any_file_is_reported(
-        file in 0_usize..8, place in any::<prop::sample::Index>(), mask in 1_u8..,
+        file in 0_usize..9, place in any::<prop::sample::Index>(), mask in 1_u8..,
     ) {
         let (_folder, path) = fixture::release();
         let file = &all_files(&path)[file];
@@ -37,7 +37,7 @@ proptest! {
 
     #[test]
     fn any_cut_or_grown_file_is_reported(
-        file in 0_usize..8, keep in any::<prop::sample::Index>(), grow in any::<bool>(),
+        file in 0_usize..9, keep in any::<prop::sample::Index>(), grow in any::<bool>(),
     ) {
         let (_folder, path) = fixture::release();
         let file = &all_files(&path)[file];
@@ -52,7 +52,7 @@ proptest! {
 fn every_flip_of_the_signed_lists_is_reported() {
     // Exhaustive where it is cheap: JSON and text have bytes that a lax reader would skip.
     let (_folder, path) = fixture::release();
-    for name in [SIGNATURES, SUMS] {
+    for name in [SIGNATURES, SUMS, TEST_RESULT] {
         let good = fs::read(path.join(name)).unwrap();
         for at in 0..good.len() {
             for mask in [0x01, 0x20, 0x2a] {
@@ -141,6 +141,9 @@ fn a_manifest_that_leads_out_of_the_release_reads_nothing_there() {
     fs::write(path.join(MANIFEST), &bytes).unwrap();
     let envelope = Envelope::new(&bytes, &fixture::key());
     fs::write(path.join(SIGNATURES), envelope.to_bytes()).unwrap();
+    let mut statement = crate::test_result::envelope(&manifest);
+    statement.sign(&fixture::key());
+    fs::write(path.join(TEST_RESULT), statement.to_bytes()).unwrap();
     let text = crate::sums::text(&manifest, &Digest::of(&bytes));
     fs::write(path.join(SUMS), text).unwrap();
     let found = problems(&verified(&path));
