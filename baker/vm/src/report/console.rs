@@ -57,7 +57,7 @@ impl Lines {
         page.raw("<pre class=\"console\" tabindex=\"0\">");
         if self.skipped > 0 {
             let note = format!("{} bytes before this are in {file}", self.skipped);
-            page.element("<i>", &note, "</i>\n");
+            page.element("<i>", &note, "\n</i>");
         }
         let mut style = Style::default();
         let mut hidden = 0;
@@ -73,7 +73,7 @@ impl Lines {
             }
             page.raw("<b>").number(index as u64 + 1).raw("</b>");
             write_line(page, line, &mut style);
-            page.raw(if decides { "</mark>\n" } else { "\n" });
+            page.raw(if decides { "\n</mark>" } else { "\n" });
         }
         leave_out(page, &mut hidden, file);
         page.raw("</pre>");
@@ -91,7 +91,7 @@ impl Lines {
 fn leave_out(page: &mut Markup, hidden: &mut usize, file: &str) {
     if *hidden > 0 {
         let note = format!("{hidden} lines left out here; they are in {file}");
-        page.element("<i>", &note, "</i>\n");
+        page.element("<i>", &note, "\n</i>");
         *hidden = 0;
     }
 }

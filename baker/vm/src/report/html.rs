@@ -200,6 +200,15 @@ fn row(page: &mut Markup, test: &Test<'_>, total: u64) {
     );
 }
 
+/// A short time: milliseconds while they are few.
+fn brief(milliseconds: u64) -> String {
+    if milliseconds < 1000 {
+        format!("{milliseconds} ms")
+    } else {
+        seconds(milliseconds)
+    }
+}
+
 /// Percent with three decimals.
 fn share(part: u64, total: u64) -> String {
     let share = u128::from(part) * 100_000 / u128::from(total.max(1));
@@ -244,7 +253,7 @@ fn section(page: &mut Markup, test: &Test<'_>) {
     if let Verdict::Failed { failure, .. } = &evidence.verdict {
         page.raw("<div class=\"why\"><p>").raw(meaning(*failure));
         page.raw(" Noticed ")
-            .text(&seconds(evidence.detection_milliseconds));
+            .text(&brief(evidence.detection_milliseconds));
         page.raw(" after the event that decided.</p><p>");
         reason(page, test);
         page.raw("</p></div>");
