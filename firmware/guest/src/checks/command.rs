@@ -269,11 +269,12 @@ mod tests {
 
     #[test]
     fn when_time_is_over_the_whole_group_dies() {
-        let words = ["/bin/sh", "-c", "sleep 60 & echo $!; sleep 60"].map(str::to_owned);
-        let ended = run(&words, Duration::from_millis(300), KEPT, &|_| {}).unwrap();
+        let words = ["/bin/sh", "-c", "sleep 60 & echo $!; exec sleep 20"].map(str::to_owned);
+        let ended = run(&words, Duration::from_secs(2), KEPT, &|_| {}).unwrap();
         assert!(ended.status.is_none());
         let child = String::from_utf8(ended.output.bytes).unwrap();
-        let status = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
+        let child: u32 = child.trim().parse().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{child}/stat"));
         assert!(
             status.map_or(true, |text| text.contains(") Z ")),
             "{child} lives"
