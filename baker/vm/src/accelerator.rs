@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
@@ -21,7 +21,10 @@ use crate::qemu::Qemu;
 use crate::qmp::{MachineEvent, Qmp};
 
 /// A sound accelerator needs a tenth of a second; past this it emulates instead.
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_millis(900);
+
+/// QEMU closes its control line shortly before it ends.
+const GRACE: Duration = Duration::from_millis(90);
 
 /// Who runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +46,7 @@ pub struct AcceleratorChoice {
     pub reason: String,
 }
 
-/// Chooses KVM when a probe guest runs on it within two seconds, else TCG with the reason.
+/// Chooses KVM when a probe guest runs on it, in under a second, else TCG with the reason.
 ///
 /// Never fails: whatever goes wrong with the probe is a reason for TCG.
 #[must_use]
@@ -63,12 +66,17 @@ pub fn probe_accelerator(qemu: &Qemu, environment: &Environment) -> AcceleratorC
     if let Err(error) = OpenOptions::new().read(true).write(true).open(kvm) {
         return tcg(format!("{} cannot be opened: {error}", kvm.display()));
     }
-    match run_probe(qemu, Accelerator::Kvm, &environment.temporary) {
+    let start = Instant::now();
+    let result = run_probe(qemu, Accelerator::Kvm, &environment.temporary);
+    let time = start.elapsed().as_millis();
+    match result {
         Ok(()) => AcceleratorChoice {
             accelerator: Accelerator::Kvm,
-            reason: "a probe guest ran on KVM".to_owned(),
+            reason: format!("a probe guest ran on KVM in {time} ms"),
         },
-        Err(problem) => tcg(format!("KVM does not run a probe guest: {problem}")),
+        Err(problem) => tcg(format!(
+            "KVM does not run a probe guest (known after {time} ms): {problem}"
+        )),
     }
 }
 
@@ -81,7 +89,7 @@ pub(crate) enum ProbeError {
     Ended { status: ExitStatus, stderr: String },
     #[error("QEMU stopped it ({status})")]
     Stopped { status: String },
-    #[error("it did not end within {} s", DEADLINE.as_secs())]
+    #[error("it did not end within {} ms", DEADLINE.as_millis())]
     Late,
 }
 
@@ -154,7 +162,7 @@ async fn probe(qemu: &Qemu, accelerator: Accelerator, folder: &Path) -> Result<(
         status = child.wait() => ended(status?),
         status = stopped => match status {
             // QEMU closes the line when it ends, well or not: its exit status tells which.
-            Err(_) => match tokio::time::timeout(DEADLINE, child.wait()).await {
+            Err(_) => match tokio::time::timeout(GRACE, child.wait()).await {
                 Ok(status) => ended(status?),
                 Err(_) => Err(ProbeError::Late),
             },

@@ -23,6 +23,8 @@ pub struct Environment {
     /// `BAKER_OVMF_SECURE_VARS`: variable store template, without keys, that belongs to
     /// [`Self::ovmf_secure_code`].
     pub ovmf_secure_vars: Option<PathBuf>,
+    /// `BAKER_CPU`: the CPU model for QEMU instead of the one that is known to be dependable.
+    pub cpu: Option<String>,
     /// Where private folders for sockets are made; socket paths may have 107 bytes at most.
     pub temporary: PathBuf,
     /// The KVM device.
@@ -45,6 +47,7 @@ impl Environment {
             ovmf_vars: path("BAKER_OVMF_VARS"),
             ovmf_secure_code: path("BAKER_OVMF_SECURE_CODE"),
             ovmf_secure_vars: path("BAKER_OVMF_SECURE_VARS"),
+            cpu: std::env::var("BAKER_CPU").ok().filter(|v| !v.is_empty()),
             temporary: std::env::temp_dir(),
             kvm: PathBuf::from("/dev/kvm"),
         }

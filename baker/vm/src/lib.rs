@@ -24,6 +24,7 @@ mod judge;
 mod lines;
 pub mod machine;
 pub mod ovmf;
+pub mod parallel;
 pub mod patience;
 mod probe_guest;
 pub mod qemu;
@@ -48,8 +49,9 @@ pub use machine::{
     ProbeOffer, Sockets, Watchdog, Writes,
 };
 pub use ovmf::{Ovmf, OvmfError};
+pub use parallel::{Capacity, shared_boots, smoke_all};
 pub use patience::Patience;
-pub use qemu::{Qemu, QemuError, Version};
+pub use qemu::{CpuChoice, Qemu, QemuError, Version};
 pub use qmp::{MachineEvent, ShutdownCause};
 pub use run::{RunError, run};
 pub use smoke::{SmokeError, SmokeRequest, Test, Treatment, smoke};

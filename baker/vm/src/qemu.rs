@@ -129,6 +129,57 @@ impl Qemu {
     }
 }
 
+/// A CPU model, and why it may not be dependable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuChoice {
+    /// The model, as QEMU's `-cpu` takes it.
+    pub model: String,
+    /// What a person should know of it.
+    pub warning: Option<String>,
+}
+
+impl Qemu {
+    /// The CPU model: the one that the environment names, else [`Self::cpu_model`].
+    #[must_use]
+    pub fn choose_cpu(&self, accelerator: Accelerator, environment: &Environment) -> CpuChoice {
+        let Some(model) = environment.cpu.clone() else {
+            let model = self.cpu_model(accelerator).to_owned();
+            return CpuChoice {
+                model,
+                warning: None,
+            };
+        };
+        let warning = self.cpu_warning(accelerator, &model);
+        CpuChoice { model, warning }
+    }
+
+    /// What is known against a model (measured on boots of Linux 6.12).
+    fn cpu_warning(&self, accelerator: Accelerator, model: &str) -> Option<String> {
+        if accelerator != Accelerator::Tcg || self.architecture != Architecture::Amd64 {
+            return None;
+        }
+        let hides = |feature: &str| {
+            let mut words = model.split(',').map(str::trim);
+            words.any(|word| word == format!("-{feature}") || word == format!("{feature}=off"))
+        };
+        if self.version.major < 8 && !hides("cx16") {
+            let version = self.version;
+            return Some(format!(
+                "QEMU {version} emulates cmpxchg16b wrongly: half of all full boots with such a \
+                 CPU died of it; use QEMU 8 or newer, or hide the instruction: \
+                 BAKER_CPU={model},-cx16"
+            ));
+        }
+        if hides("svm") && !hides("la57") {
+            return Some(format!(
+                "a CPU without svm but with la57 breaks the guest's address space; write \
+                 BAKER_CPU={model},-la57"
+            ));
+        }
+        None
+    }
+}
+
 /// Reads `QEMU emulator version 7.2.22 (Debian ...)`.
 fn parse_version(text: &str) -> Option<Version> {
     let numbers = text.split_once("QEMU emulator version ")?.1;
@@ -183,6 +234,42 @@ mod tests {
         assert_eq!(qemu(7).cpu_model(Accelerator::Tcg), "max,-cx16,-la57");
         assert_eq!(qemu(10).cpu_model(Accelerator::Tcg), "max,-la57");
         assert_eq!(qemu(7).cpu_model(Accelerator::Kvm), "host");
+    }
+
+    #[test]
+    fn a_model_known_to_fail_is_warned_of() {
+        let rows = [
+            (7, Accelerator::Tcg, "max", Some("cmpxchg16b")),
+            (7, Accelerator::Tcg, "qemu64,+avx", Some("-cx16")),
+            (7, Accelerator::Tcg, "max,cx16=off", None),
+            (7, Accelerator::Kvm, "host", None),
+            (10, Accelerator::Tcg, "max", None),
+            (10, Accelerator::Tcg, "max,-svm", Some("la57")),
+            (10, Accelerator::Tcg, "max,-svm,-la57", None),
+        ];
+        for (major, accelerator, model, expected) in rows {
+            let qemu = Qemu {
+                program: PathBuf::new(),
+                version: Version {
+                    major,
+                    minor: 2,
+                    micro: 0,
+                },
+                architecture: Architecture::Amd64,
+            };
+            let environment = Environment {
+                cpu: Some(model.to_owned()),
+                ..Environment::of_process()
+            };
+            let choice = qemu.choose_cpu(accelerator, &environment);
+            assert_eq!(choice.model, model);
+            let warning = choice.warning.unwrap_or_default();
+            assert_eq!(warning.is_empty(), expected.is_none(), "{model}: {warning}");
+            assert!(
+                warning.contains(expected.unwrap_or_default()),
+                "{model}: {warning}"
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! here, and an event of a newer QEMU is skipped.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use qapi::futures::{QapiService, QmpStreamTokio};
@@ -82,6 +83,23 @@ impl Qmp {
         let status = within(self.service.execute(qmp::query_status {})).await?;
         let status = status.map_err(io::Error::other)?.status;
         Ok(qapi::Enum::name(&status).to_owned())
+    }
+
+    /// Writes a picture of the screen to `file`, as PNG.
+    ///
+    /// # Errors
+    /// QEMU is older than 7.1, was built without PNG, or has no display.
+    pub(crate) async fn picture(&self, file: &Path) -> io::Result<()> {
+        let command = qmp::screendump {
+            filename: file.to_string_lossy().into_owned(),
+            device: None,
+            head: None,
+            format: Some(qmp::ImageFormat::png),
+        };
+        within(self.service.execute(command))
+            .await?
+            .map(drop)
+            .map_err(io::Error::other)
     }
 
     /// The host port behind which each forwarded guest port lies, as pairs (guest, host).

@@ -1,7 +1,12 @@
 //! What this machine has to boot with.
 
+use std::fs;
+use std::num::NonZeroUsize;
+
 use baker_model::plan::TestPlan;
-use baker_vm::{AcceleratorChoice, Architecture, Environment, Ovmf, Qemu, probe_accelerator};
+use baker_vm::{
+    AcceleratorChoice, Architecture, Capacity, Environment, Ovmf, Qemu, probe_accelerator,
+};
 
 use crate::exit::{Exit, Failure};
 
@@ -14,6 +19,8 @@ pub struct Host {
     pub qemu: Qemu,
     /// KVM when a probe guest ran on it, else TCG.
     pub accelerator: AcceleratorChoice,
+    /// What tests that run at once may use together.
+    pub capacity: Capacity,
     ovmf: Option<Ovmf>,
 }
 
@@ -43,6 +50,7 @@ impl Host {
             environment,
             qemu,
             accelerator,
+            capacity: capacity(),
             ovmf,
         })
     }
@@ -56,5 +64,20 @@ impl Host {
             )
             .help("install the firmware: apt-get install ovmf")
         })
+    }
+}
+
+/// Three quarters of the memory that is free, and as many guest CPUs as there are cores: more make
+/// no test faster.
+fn capacity() -> Capacity {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text.lines().find_map(|line| {
+        let field = line.strip_prefix("MemAvailable:")?;
+        field.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    });
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Capacity {
+        memory_mib: available.unwrap_or(0) / 1024 / 4 * 3,
+        cpus: u32::try_from(cores).unwrap_or(u32::MAX),
     }
 }

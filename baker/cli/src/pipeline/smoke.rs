@@ -180,7 +180,8 @@ fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
         })
 }
 
-/// Runs the plans one after the other; `evidence` gets a folder for each.
+/// Runs the plans, those with equal machines in one boot and as many boots at once as the host
+/// bears; `evidence` gets a folder for each plan. Results are in the order of the plans.
 pub fn test(
     booted: &Booted,
     plans: &[TestPlan],
@@ -190,35 +191,59 @@ pub fn test(
 ) -> std::result::Result<Vec<Result>, Failure> {
     let subject = subject(booted)?;
     let scratch = scratch()?;
+    let folders: Vec<PathBuf> = plans
+        .iter()
+        .map(|plan| evidence.join(plan.title()))
+        .collect();
+    let groups = baker_vm::shared_boots(&subject, plans);
+    let boots = groups.iter().map(|group| {
+        let boot = booted.boot(plans[group[0]].firmware, host, scratch.path())?;
+        let tests: Vec<Test<'_>> = group
+            .iter()
+            .map(|&place| Test {
+                plan: &plans[place],
+                work: &folders[place],
+            })
+            .collect();
+        Ok((boot, tests))
+    });
+    let boots: Vec<(Boot, Vec<Test<'_>>)> = boots.collect::<std::result::Result<_, Failure>>()?;
+    let treatment = Treatment::default();
+    let requests = boots.iter().map(|(boot, tests)| SmokeRequest {
+        qemu: &host.qemu,
+        accelerator: &host.accelerator,
+        subject: &subject,
+        boot,
+        tests,
+        patience: patience(tests, boot, host),
+        treatment: &treatment,
+        today: today(),
+        environment: &host.environment,
+        listener: context.listener(),
+        interrupt: context.interrupt(),
+    });
+    let requests: Vec<SmokeRequest<'_>> = requests.collect();
+    let answers = baker_vm::smoke_all(&requests, host.capacity);
     let mut results = Vec::new();
-    for plan in plans {
-        let boot = booted.boot(plan.firmware, host, scratch.path())?;
-        let folder = evidence.join(plan.title());
-        let request = SmokeRequest {
-            qemu: &host.qemu,
-            accelerator: &host.accelerator,
-            subject: &subject,
-            boot: &boot,
-            tests: &[Test {
-                plan,
-                work: &folder,
-            }],
-            patience: Patience::for_plans([plan], &boot, host.accelerator.accelerator),
-            treatment: &Treatment::default(),
-            today: today(),
-            environment: &host.environment,
-            listener: context.listener(),
-            interrupt: context.interrupt(),
-        };
-        let all = baker_vm::smoke(&request).map_err(|error| smoke_failure(error, context))?;
-        for evidence in all {
+    for (group, answer) in groups.iter().zip(answers) {
+        let all = answer.map_err(|error| smoke_failure(error, context))?;
+        results.extend(group.iter().copied().zip(all));
+    }
+    results.sort_by_key(|(place, _)| *place);
+    results
+        .into_iter()
+        .map(|(place, evidence)| {
+            let folder = folders[place].clone();
             write_report(&folder, &evidence)?;
             context.printer().test(&evidence);
-            let folder = folder.clone();
-            results.push(Result { evidence, folder });
-        }
-    }
-    Ok(results)
+            Ok(Result { evidence, folder })
+        })
+        .collect()
+}
+
+fn patience(tests: &[Test<'_>], boot: &Boot, host: &Host) -> Patience {
+    let plans = tests.iter().map(|test| test.plan);
+    Patience::for_plans(plans, boot, host.accelerator.accelerator)
 }
 
 /// Name of the report inside the evidence folder of a test.

@@ -68,6 +68,8 @@ pub(crate) struct Boot {
     pub failed_units: BTreeMap<String, String>,
     /// The last `[FAILED]` line.
     pub unit_hint: Option<(Duration, String)>,
+    /// The last line that explains a failure which may follow.
+    pub cause: Option<String>,
     pub marks_asked: bool,
     pub restart_ordered: bool,
 }
@@ -94,6 +96,7 @@ impl Boot {
             entries: Vec::new(),
             failed_units: BTreeMap::new(),
             unit_hint: None,
+            cause: None,
             marks_asked: false,
             restart_ordered: false,
         }

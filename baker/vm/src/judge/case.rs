@@ -238,7 +238,13 @@ impl Case {
         for index in 0..self.items().len() {
             if self.items()[index].check().is_some() && self.answers[index].is_none() {
                 let found = "the probe did not answer".to_owned();
-                self.answer(at, index, false, found);
+                // Why it did not may be known already, and says more.
+                if self.suspicion.is_some() {
+                    let holds = false;
+                    self.answers[index] = Some(Answer { holds, found });
+                } else {
+                    self.answer(at, index, false, found);
+                }
             }
         }
     }

@@ -16,6 +16,8 @@ pub(crate) enum Meaning {
     InitFailed(Failure, String),
     /// A unit failed to start; it may still be started again.
     UnitHint,
+    /// Something that explains a failure which may follow.
+    Cause,
     /// The host was at fault, not the guest.
     Flake(&'static str),
     /// The firmware hands over to a loader.
@@ -30,6 +32,14 @@ pub(crate) enum Meaning {
     Nothing,
 }
 
+/// Texts that say why a failure follows, without being one: too little memory
+/// (`init/initramfs.c`, `mm/oom_kill.c`), a CPU that the image's C library refuses.
+const CAUSES: [&str; 3] = [
+    "Initramfs unpacking failed",
+    "Out of memory: Killed process",
+    "Fatal glibc error: CPU does not support",
+];
+
 /// Reads a line without escape sequences. `booting` is true until the kernel has spoken: texts of
 /// firmware and loaders mean nothing after that.
 pub(crate) fn meaning(line: &str, booting: bool) -> Meaning {
@@ -42,6 +52,9 @@ pub(crate) fn meaning(line: &str, booting: bool) -> Meaning {
     }
     if let Some(failure) = kernel_failure(message).or_else(|| systemd_failure(message)) {
         return Meaning::Failure(failure);
+    }
+    if CAUSES.iter().any(|text| message.contains(text)) {
+        return Meaning::Cause;
     }
     if message.starts_with("[FAILED]") {
         return Meaning::UnitHint;
@@ -76,7 +89,7 @@ fn init_line(init: Init) -> Meaning {
 }
 
 /// The message after the kernel's time stamp (`[    1.234567] `) and task (`[  T1] `), if any.
-fn without_time(line: &str) -> &str {
+pub(crate) fn without_time(line: &str) -> &str {
     let mut rest = line.trim_start();
     while let Some((inside, after)) = rest.strip_prefix('[').and_then(|r| r.split_once("] ")) {
         let stamp = inside.trim_start_matches([' ', 'T', 'C']);
@@ -125,16 +138,17 @@ fn systemd_failure(message: &str) -> Option<Failure> {
 }
 
 fn firmware_failure(message: &str) -> Option<Failure> {
-    const REFUSED: [&str; 7] = [
+    const REFUSED: [&str; 6] = [
         "bdsdxe: failed to load",
-        "bdsdxe: failed to start",
         "no bootable option or device",
         "no bootable device",
         "access denied",
         "security violation",
         "uefi interactive shell",
     ];
-    const LOADER: [&str; 5] = [
+    const LOADER: [&str; 6] = [
+        // The firmware took the loader, and the loader came back.
+        "bdsdxe: failed to start",
         "efi stub: error",
         "error loading ",
         "error starting ",
@@ -267,6 +281,14 @@ mod tests {
                 Meaning::InitFailed(Failure::InitFailed, "no-root: a b".into()),
             ),
             (
+                "[    0.9] Initramfs unpacking failed: write error",
+                Meaning::Cause,
+            ),
+            (
+                "[    9.0] Out of memory: Killed process 1 (systemd)",
+                Meaning::Cause,
+            ),
+            (
                 "[  OK  ] Reached target multi-user.target",
                 Meaning::Nothing,
             ),
@@ -284,6 +306,10 @@ mod tests {
             (
                 "BdsDxe: No bootable option or device was found.",
                 Failure::FirmwareRefused,
+            ),
+            (
+                "BdsDxe: failed to start Boot0001 \"x\" from PciRoot(0x0): Load Error",
+                Failure::LoaderFailed,
             ),
             (
                 "Error loading \\EFI\\Linux\\x.efi: Access denied",

@@ -260,13 +260,22 @@ impl Judge {
             Meaning::Failure(failure) => {
                 let hint = self.boot.unit_hint.as_ref();
                 let hint = hint.filter(|_| failure == Failure::UnitFailed);
-                let detail = hint
+                let mut detail = hint
                     .map_or(line.trim(), |(_, text)| text.as_str())
                     .to_owned();
+                if let Some(cause) = &self.boot.cause {
+                    detail.push_str(&format!("; before it: {cause}"));
+                }
                 self.suspect(at, failure, &detail);
             }
+            Meaning::Cause => self.boot.cause = Some(console::without_time(line).to_owned()),
             Meaning::InitFailed(failure, detail) => self.suspect(at, failure, &detail),
-            Meaning::UnitHint => self.boot.unit_hint = Some((at, line.trim().to_owned())),
+            Meaning::UnitHint => {
+                self.boot.unit_hint = Some((at, line.trim().to_owned()));
+                if self.boot.hello.is_some() && !self.boot.is_done() {
+                    self.wishes.push(Wish::Orders(vec![Order::Look]));
+                }
+            }
             Meaning::Flake(cause) => {
                 self.flake = Some(cause);
                 self.suspect(at, Failure::KernelPanic, line.trim());

@@ -1,6 +1,7 @@
 //! The end of a run: a clean power-off after a pass, else none.
 
 use std::io;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -10,6 +11,10 @@ use super::{Input, Session, SessionError, TICK};
 use crate::evidence::{Shutdown, milliseconds};
 use crate::judge::kernel_problem;
 use crate::lines::{Piece, plain_text};
+use crate::machine::Display;
+
+/// A picture of the screen is waited for no longer than this.
+const PICTURE: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
     /// After a pass the guest is asked to power off; after a failure, or when it does not, it is
@@ -18,6 +23,9 @@ impl Session<'_> {
     pub(super) async fn end(&mut self) -> Result<(Shutdown, Vec<String>), SessionError> {
         let mut warnings = Vec::new();
         let mut shutdown = Shutdown::Killed;
+        if self.setting.machine.display == Display::Hidden && self.exited.is_none() {
+            self.picture(&mut warnings).await;
+        }
         if self.passed() && self.exited.is_none() {
             shutdown = self.power_off(&mut warnings).await?;
         }
@@ -25,6 +33,19 @@ impl Session<'_> {
             self.kill().await?;
         }
         Ok((shutdown, warnings))
+    }
+
+    /// Takes a picture of the screen. None is taken of a machine that has ended.
+    async fn picture(&mut self, warnings: &mut Vec<String>) {
+        let Some(qmp) = self.qmp.clone() else { return };
+        let file = &self.setting.screenshot;
+        match tokio::time::timeout(PICTURE, qmp.picture(file)).await {
+            Ok(Ok(())) => self.pictured = true,
+            // A machine that is about to end closes its lines first.
+            _ if self.child.try_wait().is_ok_and(|ended| ended.is_some()) => {}
+            Ok(Err(error)) => warnings.push(format!("no picture of the screen: {error}")),
+            Err(_) => warnings.push("no picture of the screen: QEMU does not answer".to_owned()),
+        }
     }
 
     async fn power_off(&mut self, warnings: &mut Vec<String>) -> Result<Shutdown, SessionError> {

@@ -57,6 +57,8 @@ pub(crate) struct Setting<'a> {
     pub serial_log: PathBuf,
     /// Where QEMU's own output goes.
     pub qemu_log: PathBuf,
+    /// Where a picture of the guest's screen goes.
+    pub screenshot: PathBuf,
     /// A private folder for sockets and the overlay.
     pub private: &'a Path,
     pub listener: &'a dyn Listener,
@@ -77,6 +79,8 @@ pub(crate) struct Timing {
 pub(crate) struct Outcome {
     pub judge: Judge,
     pub shutdown: Shutdown,
+    /// Whether there is a picture of the screen.
+    pub pictured: bool,
     pub warnings: Vec<String>,
     pub argv: Vec<OsString>,
 }
@@ -109,6 +113,10 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
     };
     // QEMU makes the log when it starts; a run that dies before must not leave an older one.
     drop(File::create(&setting.serial_log)?);
+    match std::fs::remove_file(&setting.screenshot) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     let argv = setting.machine.argv(Attachment::Observed(&sockets));
     let listeners = Listeners::bind(&sockets, &setting.machine.probe)?;
     let child = spawn(setting, &argv)?;
@@ -127,6 +135,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         exited: None,
         open_lines: 0,
         announced: 1,
+        pictured: false,
     };
     let over = session.run(listeners, event_sender).await;
     if let Err(error) = over {
@@ -137,6 +146,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
     Ok(Outcome {
         judge: session.judge,
         shutdown,
+        pictured: session.pictured,
         warnings,
         argv,
     })
@@ -174,6 +184,7 @@ struct Session<'a> {
     open_lines: u8,
     /// Phases already told to the listener.
     announced: usize,
+    pictured: bool,
 }
 
 impl Session<'_> {

@@ -170,6 +170,10 @@ pub fn smoke(request: &SmokeRequest<'_>) -> Result<Vec<Evidence>, SmokeError> {
         total: None,
         unit: "",
     });
+    if let Some(text) = prepare::cpu(request).warning {
+        let warning = Event::Warning { stage: STAGE, text };
+        request.listener.event(warning);
+    }
     let check = MediumCheck::new(request);
     let machine = prepare::machine(request, way)?;
     let stop = || request.interrupt.is_raised() || check.is_refuted();
@@ -195,16 +199,11 @@ pub fn smoke(request: &SmokeRequest<'_>) -> Result<Vec<Evidence>, SmokeError> {
     let after = check.hash()?;
     report::share_logs(&works, &run, &retries)?;
     let evidence = report::evidence(request, &machine, way, &run, &retries, [before, after]);
-    for evidence in &evidence {
-        let title = evidence.plan.title();
-        let seconds = std::time::Duration::from_millis(evidence.milliseconds).as_secs_f64();
-        let summary = format!("{title}: {} after {seconds:.1} s", evidence.verdict);
-        request.listener.event(Event::Finished {
-            stage: STAGE,
-            how: How::Done,
-            summary,
-        });
-    }
+    request.listener.event(Event::Finished {
+        stage: STAGE,
+        how: How::Done,
+        summary: report::summary(&evidence),
+    });
     Ok(evidence)
 }
 
@@ -230,10 +229,11 @@ struct Run {
     logs: Logs,
 }
 
-/// Names of the logs of a run.
+/// Names of the files of a run.
 struct Logs {
     serial: String,
     qemu: String,
+    screenshot: String,
 }
 
 /// What every run of a request has in common.
@@ -295,6 +295,7 @@ impl Bench<'_> {
             },
             serial_log: self.work.join(&logs.serial),
             qemu_log: self.work.join(&logs.qemu),
+            screenshot: self.work.join(&logs.screenshot),
             private: private.path(),
             listener: request.listener,
             stop: self.stop,
@@ -341,13 +342,14 @@ impl Bench<'_> {
 
 impl Logs {
     fn of_run(number: usize) -> Self {
-        let name = |stem: &str| match number {
-            0 => format!("{stem}.log"),
-            _ => format!("{stem}-{number}.log"),
+        let name = |stem: &str, kind: &str| match number {
+            0 => format!("{stem}.{kind}"),
+            _ => format!("{stem}-{number}.{kind}"),
         };
         Self {
-            serial: name("serial"),
-            qemu: name("qemu"),
+            serial: name("serial", "log"),
+            qemu: name("qemu", "log"),
+            screenshot: name("screen", "png"),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{SmokeError, SmokeRequest};
 use crate::machine::{
     Boot, DirectBoot, Disk, Display, Forward, Machine, Network, OnReset, ProbeOffer, Writes,
 };
+use crate::qemu::CpuChoice;
 use crate::subject::{Medium, PlanProblem};
 
 pub(super) fn refused(plan: &TestPlan, problem: PlanProblem) -> SmokeError {
@@ -49,10 +50,7 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         architecture: request.qemu.architecture,
         boot: boot(request.boot).map_err(|(path, source)| SmokeError::Disk { path, source })?,
         accelerator: request.accelerator.accelerator,
-        cpu: request
-            .qemu
-            .cpu_model(request.accelerator.accelerator)
-            .to_owned(),
+        cpu: cpu(request).model,
         cpus: plan.cpus,
         memory_mib: plan.memory_mib,
         disk: disk(request)?,
@@ -70,9 +68,15 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         } else {
             OnReset::Exit
         },
-        display: Display::None,
+        display: Display::Hidden,
         watchdog: request.treatment.watchdog,
     })
+}
+
+/// The CPU model and what is known against it.
+pub(super) fn cpu(request: &SmokeRequest<'_>) -> CpuChoice {
+    let accelerator = request.accelerator.accelerator;
+    request.qemu.choose_cpu(accelerator, request.environment)
 }
 
 fn place(path: &Path) -> Result<PathBuf, SmokeError> {

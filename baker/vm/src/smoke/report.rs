@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use baker_contract::Report;
 use baker_model::plan::ProbeWay;
 use baker_model::{Digest, Verdict};
 
+use super::prepare::cpu;
 use super::{Run, SmokeError, SmokeRequest, unless_changed};
 use crate::arguments::shell_line;
 use crate::evidence::{
@@ -20,6 +22,16 @@ use crate::session::Outcome;
 pub(super) fn titles(request: &SmokeRequest<'_>) -> String {
     let titles: Vec<&str> = request.tests.iter().map(|test| test.plan.title()).collect();
     titles.join(", ")
+}
+
+/// One line about all verdicts.
+pub(super) fn summary(evidence: &[Evidence]) -> String {
+    let parts = evidence.iter().map(|evidence| {
+        let seconds = Duration::from_millis(evidence.milliseconds).as_secs_f64();
+        let title = evidence.plan.title();
+        format!("{title}: {} after {seconds:.1} s", evidence.verdict)
+    });
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 /// A failed plan of the run, if there is one.
@@ -44,7 +56,8 @@ pub(super) fn share_logs(
     };
     let earlier = retries.iter().map(|retry| &retry.serial_log);
     let names = [&run.logs.serial, &run.logs.qemu];
-    for name in names.into_iter().chain(earlier) {
+    let picture = run.outcome.pictured.then_some(&run.logs.screenshot);
+    for name in names.into_iter().chain(picture).chain(earlier) {
         for work in others {
             let path = work.join(name);
             fs::copy(first.join(name), &path)
@@ -91,7 +104,7 @@ pub(super) fn evidence(
             checks: case.facts(number),
             failed_units: failed_units(judge),
             detection_milliseconds: milliseconds(ruling.at.saturating_sub(ruling.event)),
-            screenshot: None,
+            screenshot: outcome.pictured.then(|| run.logs.screenshot.clone()),
             attempts: judge.attempts().to_vec(),
             shared_with: others(request, place),
             disk_before: before,
@@ -100,7 +113,7 @@ pub(super) fn evidence(
             serial_log: run.logs.serial.clone(),
             qemu_log: run.logs.qemu.clone(),
             retries: retries.to_vec(),
-            warnings: warnings(outcome),
+            warnings: warnings(request, outcome),
         })
     });
     evidence.collect()
@@ -169,8 +182,9 @@ fn failed_units(judge: &Judge) -> Vec<UnitFact> {
     facts
 }
 
-fn warnings(outcome: &Outcome) -> Vec<String> {
+fn warnings(request: &SmokeRequest<'_>, outcome: &Outcome) -> Vec<String> {
     let mut warnings = outcome.warnings.clone();
+    warnings.extend(cpu(request).warning);
     let strangers = outcome.judge.strangers();
     if strangers > 0 {
         let text = format!("{strangers} lines on the probe's port did not carry this run's nonce");

@@ -1,12 +1,14 @@
 //! Runs told as tables: what was seen when, and the verdict that must follow.
 
 use baker_contract::Report;
-use baker_model::{Digest, Failure, Verdict};
-
 use baker_model::plan::{Day, TestPlan};
+use baker_model::{Digest, Failure, Verdict};
 
 use super::*;
 use crate::subject::{Sizes, Subject};
+
+mod plans;
+mod time;
 
 const UNIT: &str = "nginx.service";
 
@@ -128,6 +130,23 @@ fn waiting_for(jobs: u64) -> Observation<'static> {
         job: String::new(),
         uptime_ms: 1,
     })
+}
+
+/// The cause that a panic's verdict tells too.
+#[test]
+fn what_led_to_a_panic_is_told_with_it() {
+    let seen = vec![
+        (100, line("[ 0.9] Initramfs unpacking failed: write error")),
+        (
+            200,
+            line("[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs"),
+        ),
+    ];
+    let expected = (
+        Failure::KernelPanic,
+        "before it: Initramfs unpacking failed: write error",
+    );
+    check("too little memory", judge(&[], 0), seen, expected);
 }
 
 fn line(text: &'static str) -> Observation<'static> {

@@ -1,0 +1,125 @@
+//! Hangs, slowness and prompts.
+
+use super::*;
+
+fn worked(seconds: u64) -> Observation<'static> {
+    Observation::Worked(Duration::from_secs(seconds))
+}
+
+fn job(job: &str) -> Observation<'static> {
+    Observation::Report(Report::Waiting {
+        state: "starting".into(),
+        jobs: 2,
+        job: job.into(),
+        uptime_ms: 1,
+    })
+}
+
+/// A guest that repeats `sign` every second from 2 s on and whose CPUs want `share` percent.
+fn repeating(sign: &Observation<'static>, share: u64) -> Vec<(u64, Observation<'static>)> {
+    let begin = [(1000, line("[ 0.0] Linux version 6.12")), (1900, hello())];
+    let rest = (2..150).flat_map(|second: u64| {
+        let work = Observation::Worked(Duration::from_millis(second * share * 10));
+        [(second * 1000, sign.clone()), (second * 1000, work)]
+    });
+    begin.into_iter().chain(rest).collect()
+}
+
+#[test]
+fn a_guest_that_repeats_itself_is_hung_when_idle_and_slow_when_busy() {
+    let waits = job("slow.service/start");
+    let (at, verdict) = play(judge(&[], 0), repeating(&waits, 3));
+    // 30 s after the last step forward, which was the first word of the job.
+    assert_eq!(at, 32_000, "{verdict}");
+    let said = verdict.to_string();
+    assert!(
+        said.starts_with("timed-out: slow.service/start has been running for 30 s"),
+        "{said}"
+    );
+    let (at, _) = play(judge(&[], 0), repeating(&waits, 90));
+    assert_eq!(at, 92_000, "three times as long");
+
+    let on_console = line("[ ***  ] Job slow.service/start running (12s / no limit)");
+    let (at, verdict) = play(judge(&[], 0), repeating(&on_console, 3));
+    assert_eq!(at, 31_900, "{verdict}");
+    assert!(
+        verdict.to_string().contains("slow.service/start"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn a_guest_that_moves_is_never_hung() {
+    let seen = (1..99)
+        .map(|second| (second * 1000, job(&format!("{second}.service/start"))))
+        .chain([(99_000, done())]);
+    let mut seen: Vec<_> = seen.collect();
+    seen.insert(0, (500, hello()));
+    let (at, verdict) = play(judge(&[], 0), seen);
+    assert_eq!((at, verdict), (99_000, Verdict::Passed));
+}
+
+#[test]
+fn silence_is_borne_longer_while_the_guest_works() {
+    let begin = || vec![(1000, line("[ 0.0] Linux version 6.12"))];
+    let works = (1..90).map(|second| (second * 1000, worked(second)));
+    let (at, verdict) = play(judge(&[], 0), begin().into_iter().chain(works).collect());
+    assert_eq!(at, 61_000, "{verdict}");
+    let sleeps = (1..90).map(|second| (second * 1000, worked(1)));
+    let (at, verdict) = play(judge(&[], 0), begin().into_iter().chain(sleeps).collect());
+    assert_eq!(at, 21_000, "{verdict}");
+    // Firmware that sleeps from the start decompresses nothing.
+    let sleeps = (0..90).map(|second| (second * 1000, worked(1)));
+    let (at, verdict) = play(judge(&[], 0), sleeps.collect());
+    assert_eq!(at, 20_000, "{verdict}");
+    assert!(verdict.to_string().starts_with("guest-silent"), "{verdict}");
+}
+
+#[test]
+fn the_time_of_detection_counts_from_the_event() {
+    let rows = [
+        (
+            vec![(1000, line("[ 1.0] Kernel panic - not syncing: x"))],
+            600,
+        ),
+        (vec![(1000, gone())], 0),
+        (vec![], 0),
+    ];
+    for (seen, expected) in rows {
+        let ruling = play_all(&mut judge(&[], 0), seen).remove(0);
+        let delay = milliseconds(ruling.at - ruling.event);
+        assert_eq!(delay, expected, "{ruling:?}");
+    }
+    // What the console showed first is the event, not the probe's word about it.
+    let seen = vec![
+        (100, hello()),
+        (2000, line("[FAILED] Failed to start a.service.")),
+        (2300, unit_failed("a.service")),
+    ];
+    let mut judge = judge(&[], 0);
+    judge.wishes();
+    let ruling = play_all(&mut judge, seen).remove(0);
+    assert_eq!(
+        (milliseconds(ruling.event), milliseconds(ruling.at)),
+        (2000, 2600)
+    );
+    assert_eq!(judge.wishes(), [Wish::Orders(vec![Order::Look])]);
+}
+
+#[test]
+fn what_the_console_must_show_may_come_a_little_late() {
+    let plan = || TestPlan {
+        console: vec!["login:".into()],
+        ..TestPlan::default()
+    };
+    let begin = || vec![(100, hello()), (200, done())];
+    let late = [begin(), vec![(5000, Observation::Prompt("host login:"))]].concat();
+    assert_eq!(play(judge_plan(plan()), late), (5000, Verdict::Passed));
+    let (at, verdict) = play(judge_plan(plan()), begin());
+    let said = verdict.to_string();
+    assert!(
+        said.starts_with("assertion-failed: the console says `login:`"),
+        "{said}"
+    );
+    assert!((10_200..11_000).contains(&at), "{at}");
+}
