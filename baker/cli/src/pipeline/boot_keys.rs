@@ -118,7 +118,6 @@ impl NewKeys<'_> {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        // Mode 0700 from the start: private keys of a half-made folder are nobody's to see.
         let work = tempfile::Builder::new()
             .prefix(".secure-boot-")
             .tempdir_in(parent)

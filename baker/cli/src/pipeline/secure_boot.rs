@@ -75,9 +75,7 @@ pub fn boot(
     host: &Host,
     scratch: &Path,
 ) -> Result<Boot, Failure> {
-    let firmware = Ovmf::discover_secure(&host.environment).map_err(|error| {
-        Failure::new(Exit::Environment, error).help("install the firmware: apt-get install ovmf")
-    })?;
+    let firmware = host.secure_ovmf()?;
     let Some(secure) = &manifest.secure_boot else {
         let problem = format!("{} is not signed for Secure Boot", folder.display());
         return Err(Failure::message(Exit::Usage, problem).help(
@@ -93,7 +91,7 @@ pub fn boot(
         Failure::new(Exit::Environment, error).context("cannot enrol keys into the firmware")
     })?;
     Ok(Boot::UefiSecure(Ovmf {
-        code: firmware.code,
+        code: firmware.code.clone(),
         vars,
     }))
 }
