@@ -15,4 +15,5 @@ mod fetch_transfer;
 mod release;
 mod resolve_apt;
 mod resolve_rules;
+mod secure_boot;
 mod tidy;

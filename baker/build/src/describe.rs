@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use baker_model::lock::PackageRole;
 use baker_model::manifest::{
-    Builder, FileRole, MANIFEST_VERSION, PackageFact, ReleaseFile, Source, Waiver,
+    Builder, FileRole, MANIFEST_VERSION, PackageFact, ReleaseFile, SecureBoot, Source, Waiver,
 };
 use baker_model::{Digest, Digester, Interrupt, Lock, Manifest, Recipe};
 
@@ -56,6 +56,8 @@ pub struct Request<'a> {
     pub root_hash: Digest,
     /// The kernel command line inside the UKI.
     pub command_line: String,
+    /// The certificates that firmware needs; they are among the pieces.
+    pub secure_boot: Option<SecureBoot>,
     /// Version of baker itself.
     pub baker_version: String,
     /// Commit of the work tree that the recipe lies in.
@@ -123,6 +125,7 @@ pub fn describe(request: Request<'_>) -> Result<Manifest, DescribeError> {
         },
         root_hash: request.root_hash,
         command_line: request.command_line,
+        secure_boot: request.secure_boot,
         files,
         packages: packages(lock),
         plans: recipe.tests.clone(),
@@ -262,6 +265,7 @@ mod tests {
             lock: &lock,
             root_hash: Digest::of(b"root"),
             command_line: "quiet".to_owned(),
+            secure_boot: None,
             baker_version: "0.1.0".to_owned(),
             source: None,
             pieces,

@@ -28,7 +28,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a signing key
+    /// Make keys: for signing releases, for Secure Boot
     #[command(subcommand)]
     Key(commands::key::Command),
     /// Pin every input of a recipe: resolve, verify, write recipe.lock

@@ -74,6 +74,7 @@ struct File {
     mirrors: Vec<String>,
     keyrings: Vec<PathBuf>,
     key: Option<PathBuf>,
+    secure_boot: Option<PathBuf>,
     trust: Vec<PathBuf>,
 }
 
@@ -90,6 +91,8 @@ pub struct Config {
     pub expiry: Expiry,
     /// Signing key.
     pub key: Option<PathBuf>,
+    /// Folder of Secure Boot keys.
+    pub secure_boot: Option<PathBuf>,
     /// Public keys that releases may be signed by.
     pub trust: Vec<PathBuf>,
 }
@@ -119,6 +122,7 @@ impl Config {
                 false => Expiry::Enforce,
             },
             key: file.key,
+            secure_boot: file.secure_boot,
             trust: file.trust,
         })
     }

@@ -14,7 +14,13 @@ use crate::commands::key::{PASSPHRASE_VARIABLE, key_failure};
 use crate::config::{Color, Config, Global};
 use crate::exit::{Exit, Failure};
 use crate::guest;
+use crate::pipeline::BootKeys;
+use crate::source::RecipeFolder;
 use crate::ui::{Answer, Colour, Printer, Progress, Settings, Talk};
+
+/// How to get Secure Boot keys.
+pub const MAKE_BOOT_KEYS: &str = "name their folder with --secure-boot FOLDER, or make one: baker \
+    key secure-boot out/secure-boot --development";
 
 /// Shared by all of one command.
 pub struct Context {
@@ -175,11 +181,23 @@ impl Context {
                 "name one with --key FILE, or make one: baker key new out/development.key --development",
             )
         })?;
-        let passphrase = match std::env::var(PASSPHRASE_VARIABLE) {
-            Ok(text) => Some(Passphrase::new(text).map_err(key_failure)?),
-            Err(_) => None,
-        };
-        Key::load(path, passphrase.as_ref()).map_err(key_failure)
+        Key::load(path, passphrase()?.as_ref()).map_err(key_failure)
+    }
+
+    /// The Secure Boot keys: those of the flag's folder, else of the config file's. None when the
+    /// recipe does not ask for them, or nobody names a folder.
+    pub fn boot_keys(
+        &self,
+        folder: &RecipeFolder,
+        flag: Option<&Path>,
+    ) -> Result<Option<BootKeys>, Failure> {
+        if !folder.recipe.boot.secure_boot {
+            return Ok(None);
+        }
+        let path = flag.or(self.config.secure_boot.as_deref());
+        let passphrase = passphrase()?;
+        path.map(|path| BootKeys::load(path, passphrase.as_ref()))
+            .transpose()
     }
 
     /// Whom to trust: the flags' keys, else the config file's.
@@ -196,5 +214,13 @@ impl Context {
         keys.map(Trust::of).map_err(|error| {
             Failure::new(Exit::Usage, error).help("name the publisher's .pub file with --trust")
         })
+    }
+}
+
+/// What the variable holds, for keys that are encrypted.
+fn passphrase() -> Result<Option<Passphrase>, Failure> {
+    match std::env::var(PASSPHRASE_VARIABLE) {
+        Ok(text) => Passphrase::new(text).map(Some).map_err(key_failure),
+        Err(_) => Ok(None),
     }
 }

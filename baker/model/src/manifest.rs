@@ -35,6 +35,10 @@ pub struct Manifest {
     pub root_hash: Digest,
     /// The kernel command line inside the UKI.
     pub command_line: String,
+    /// The certificates that firmware needs to check what it starts; none when nothing is signed
+    /// for Secure Boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<SecureBoot>,
     /// The files of the release, sorted by name; the manifest and its signatures are not in it.
     pub files: Vec<ReleaseFile>,
     /// The packages of the root.
@@ -45,6 +49,30 @@ pub struct Manifest {
     pub tests: Vec<TestFact>,
     /// Checks that were waived, each with its reason.
     pub waivers: Vec<Waiver>,
+}
+
+/// The keys by which firmware accepts a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SecureBoot {
+    /// `PK`, the owner of the machine.
+    pub platform_key: BootCertificate,
+    /// `KEK`, which may change the next.
+    pub exchange_key: BootCertificate,
+    /// `db`, whose key has signed every program that the disk boots.
+    pub database: BootCertificate,
+}
+
+/// One certificate of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BootCertificate {
+    /// Its common name.
+    pub name: String,
+    /// The file of the release that holds it, DER.
+    pub file: String,
+    /// Digest of the DER, the certificate's fingerprint.
+    pub sha256: Digest,
 }
 
 /// Commit of the work tree that the recipe lies in.
@@ -89,6 +117,8 @@ pub enum FileRole {
     Lock,
     /// Evidence of a smoke test.
     Evidence,
+    /// An X.509 certificate, DER.
+    Certificate,
 }
 
 /// One file of a release.

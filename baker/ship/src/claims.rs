@@ -26,6 +26,7 @@ pub(crate) fn check(manifest: &Manifest) -> Findings {
     let mut findings = Findings::default();
     check_names(manifest, &mut findings.problems);
     check_root_hash(manifest, &mut findings.problems);
+    check_certificates(manifest, &mut findings.problems);
     check_waivers(manifest, &mut findings);
     check_tests(manifest, &mut findings);
     if let Some(source) = manifest.source.as_ref().filter(|source| source.dirty) {
@@ -80,6 +81,22 @@ fn check_root_hash(manifest: &Manifest, problems: &mut Vec<Problem>) {
             expected,
             found: Some(value.to_owned()),
         });
+    }
+}
+
+/// Each certificate is a file of the release with that very digest.
+fn check_certificates(manifest: &Manifest, problems: &mut Vec<Problem>) {
+    let Some(keys) = &manifest.secure_boot else {
+        return;
+    };
+    for fact in [&keys.platform_key, &keys.exchange_key, &keys.database] {
+        let there = manifest.files.iter().any(|file| {
+            (file.role, &file.name, file.sha256) == (FileRole::Certificate, &fact.file, fact.sha256)
+        });
+        if !there {
+            let name = fact.file.clone();
+            problems.push(Problem::NoCertificate { name });
+        }
     }
 }
 

@@ -233,6 +233,20 @@ pub enum Problem {
         /// What the command line says.
         found: Option<String>,
     },
+    /// A certificate for Secure Boot is no file of the release.
+    #[error("the Secure Boot certificate `{}` is no certificate file of the release", name.escape_debug())]
+    NoCertificate {
+        /// The file named.
+        name: String,
+    },
+    /// Firmware that knows the release's keys would not start it.
+    #[error("`{}` would be refused by Secure Boot: {cause}", name.escape_debug())]
+    BootSignature {
+        /// File of the release, or path on its ESP.
+        name: String,
+        /// Why.
+        cause: String,
+    },
     /// The recipe asks for no test at all.
     #[error("the release was never booted: it has no test")]
     NoTests,

@@ -3,10 +3,14 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::context::Context;
+use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::Failure;
-use crate::pipeline;
+use crate::pipeline::{self, BakeRequest};
 use crate::source::RecipeFolder;
+
+/// What a draft without keys is.
+const NO_BOOT_KEYS: &str =
+    "the recipe asks for Secure Boot, but no keys are named: nothing is signed for firmware";
 
 /// Builds the disk from the lock and the store; touches no network.
 ///
@@ -18,6 +22,9 @@ pub struct Args {
     /// Folder that gets the draft
     #[arg(long, default_value = "out/drafts", value_name = "FOLDER")]
     to: PathBuf,
+    /// Folder of Secure Boot keys, for recipes that ask for them
+    #[arg(long, env = "BAKER_SECURE_BOOT", value_name = "FOLDER")]
+    secure_boot: Option<PathBuf>,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -27,6 +34,19 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let folder = RecipeFolder::read(&args.recipe)?;
     let lock = folder.checked_lock()?;
-    let draft = pipeline::bake_draft(&folder, &lock, &args.to, args.threads, context)?;
+    let boot_keys = context.boot_keys(&folder, args.secure_boot.as_deref())?;
+    if folder.recipe.boot.secure_boot && boot_keys.is_none() {
+        // A draft is nobody's release: whoever has no key can still look at the same bytes.
+        context
+            .printer()
+            .warn(&format!("{NO_BOOT_KEYS}; {MAKE_BOOT_KEYS}"));
+    }
+    let request = BakeRequest {
+        folder: &folder,
+        lock: &lock,
+        boot_keys: boot_keys.as_ref(),
+        threads: args.threads,
+    };
+    let draft = pipeline::bake_draft(request, &args.to, context)?;
     context.answer(&draft.path.display().to_string(), &draft.manifest)
 }

@@ -1,11 +1,14 @@
 //! `baker key`
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use baker_formats::efivars::KeyRole;
 use baker_ship::{Key, KeyError, Passphrase, Purpose};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::pipeline::NewKeys;
 
 /// Holds the passphrase of a private key; never a flag, which every user of the machine could see.
 pub const PASSPHRASE_VARIABLE: &str = "BAKER_KEY_PASSPHRASE";
@@ -15,6 +18,26 @@ pub const PASSPHRASE_VARIABLE: &str = "BAKER_KEY_PASSPHRASE";
 pub enum Command {
     /// Make an Ed25519 signing key: NAME (private, mode 0600) and NAME.pub
     New(New),
+    /// Make the three keys of Secure Boot (PK, KEK, db), their certificates, and
+    /// the files that enrol them on a machine
+    SecureBoot(SecureBoot),
+}
+
+/// Arguments of `key secure-boot`.
+#[derive(Debug, clap::Args)]
+pub struct SecureBoot {
+    /// Folder that gets them; must not be there yet
+    folder: PathBuf,
+    /// Whose they are; stands in the certificates
+    #[arg(long, default_value = "baker", value_name = "NAME")]
+    owner: String,
+    /// Mark the certificates as those of a local development key
+    #[arg(long)]
+    development: bool,
+    /// Encrypt the private keys with the passphrase in the variable
+    /// BAKER_KEY_PASSPHRASE
+    #[arg(long)]
+    passphrase: bool,
 }
 
 /// Arguments of `key new`.
@@ -32,22 +55,50 @@ pub struct New {
 
 /// Runs it.
 pub fn run(command: &Command, context: &Context) -> Result<(), Failure> {
-    let Command::New(args) = command;
-    let purpose = if args.development {
+    match command {
+        Command::New(args) => new(args, context),
+        Command::SecureBoot(args) => secure_boot(args, context),
+    }
+}
+
+fn purpose(development: bool) -> Purpose {
+    if development {
         Purpose::Development
     } else {
         Purpose::Release
-    };
+    }
+}
+
+fn secure_boot(args: &SecureBoot, context: &Context) -> Result<(), Failure> {
+    let passphrase = args.passphrase.then(wanted_passphrase).transpose()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let keys = NewKeys {
+        folder: &args.folder,
+        owner: &args.owner,
+        purpose: purpose(args.development),
+        passphrase: passphrase.as_ref(),
+        now: now.map_or(0, |now| now.as_secs()),
+    }
+    .make()?;
+    let mut text = args.folder.display().to_string();
+    let mut value = serde_json::json!({ "folder": args.folder });
+    for role in [KeyRole::Platform, KeyRole::Exchange, KeyRole::Database] {
+        let certificate = keys.get(role);
+        let (name, fingerprint) = (certificate.name(), certificate.fingerprint());
+        text.push_str(&format!("\n{fingerprint}  {name}"));
+        value[role.name()] = serde_json::json!({ "name": name, "sha256": fingerprint });
+    }
+    context.answer(&text, &value)
+}
+
+fn new(args: &New, context: &Context) -> Result<(), Failure> {
+    let purpose = purpose(args.development);
     let name = args
         .name
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("baker");
-    let passphrase = if args.passphrase {
-        Some(wanted_passphrase()?)
-    } else {
-        None
-    };
+    let passphrase = args.passphrase.then(wanted_passphrase).transpose()?;
     let files = Key::generate(name, purpose)
         .and_then(|key| {
             Ok((

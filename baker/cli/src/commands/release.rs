@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use baker_fetch::FetchOptions;
 
-use crate::context::Context;
-use crate::exit::Failure;
-use crate::pipeline::{self, Host, ReleaseRequest};
+use crate::context::{Context, MAKE_BOOT_KEYS};
+use crate::exit::{Exit, Failure};
+use crate::pipeline::{self, BakeRequest, Host, ReleaseRequest};
 use crate::source::RecipeFolder;
 
 /// The main job: checks the lock, fetches, bakes, tests, signs, and puts the
@@ -22,6 +22,9 @@ pub struct Args {
     /// Private key to sign with
     #[arg(long, env = "BAKER_KEY", value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Folder of Secure Boot keys, for recipes that ask for them
+    #[arg(long, env = "BAKER_SECURE_BOOT", value_name = "FOLDER")]
+    secure_boot: Option<PathBuf>,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -39,6 +42,11 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let lock = folder.checked_lock()?;
     // What can be known to fail must fail before the long work.
     let key = context.key(args.key.as_deref())?;
+    let boot_keys = context.boot_keys(&folder, args.secure_boot.as_deref())?;
+    if folder.recipe.boot.secure_boot && boot_keys.is_none() {
+        let problem = "the recipe asks for Secure Boot, but no keys are named";
+        return Err(Failure::message(Exit::Usage, problem).help(MAKE_BOOT_KEYS));
+    }
     pipeline::refuse_existing(&folder, &args.to)?;
     let host = match &args.waive_tests {
         None => Some(Host::find(&folder.recipe.tests)?),
@@ -46,14 +54,17 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     };
     context.fetch_inputs(&lock, FetchOptions::default())?;
     let request = ReleaseRequest {
-        folder: &folder,
-        lock: &lock,
+        bake: BakeRequest {
+            folder: &folder,
+            lock: &lock,
+            boot_keys: boot_keys.as_ref(),
+            threads: args.threads,
+        },
         to: &args.to,
         evidence: &args.evidence,
         key: &key,
         host: host.as_ref(),
         waiver: args.waive_tests.as_deref(),
-        threads: args.threads,
     };
     let published = pipeline::release(&request, context)?;
     context.answer(&published.path.display().to_string(), &published.manifest)

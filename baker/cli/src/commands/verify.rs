@@ -6,6 +6,7 @@ use crate::context::Context;
 use baker_ship::{Problem, Report};
 
 use crate::exit::{Exit, Failure};
+use crate::pipeline;
 use crate::ui::Answer;
 
 /// Checks everything that a release says of itself, offline: signatures, the
@@ -23,13 +24,14 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let trust = context.trust(&args.trust)?;
-    let report = baker_ship::verify(
+    let mut report = baker_ship::verify(
         &args.release,
         &trust,
         context.listener(),
         context.interrupt(),
     )
     .map_err(|error| context.failure(Exit::Verify, error))?;
+    pipeline::check_boot_signatures(&args.release, &mut report);
     for warning in &report.warnings {
         context.printer().warn(&warning.to_string());
     }

@@ -17,7 +17,7 @@ use baker_model::manifest::FileRole;
 use baker_model::tree::{Kind, LastLink, TreePath};
 use baker_model::{Digest, Event, Lock, Manifest, Tree};
 
-use super::{LOCK, Names, RECIPE};
+use super::{BootKeys, LOCK, Names, RECIPE, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::guest;
@@ -33,15 +33,26 @@ pub struct Draft {
     pub manifest: Manifest,
 }
 
+/// What is baked.
+#[derive(Debug, Clone, Copy)]
+pub struct BakeRequest<'a> {
+    /// The recipe.
+    pub folder: &'a RecipeFolder,
+    /// Its lock, checked.
+    pub lock: &'a Lock,
+    /// Who signs what firmware starts; nobody when the recipe does not ask for Secure Boot.
+    pub boot_keys: Option<&'a BootKeys>,
+    /// Threads; all CPUs when not given.
+    pub threads: Option<NonZeroUsize>,
+}
+
 /// Bakes into `to/<name>-<version>.draft`.
 pub fn bake_draft(
-    folder: &RecipeFolder,
-    lock: &Lock,
+    request: BakeRequest<'_>,
     to: &Path,
-    threads: Option<NonZeroUsize>,
     context: &Context,
 ) -> Result<Draft, Failure> {
-    let names = Names::of(&folder.recipe);
+    let names = Names::of(&request.folder.recipe);
     let target = to.join(format!("{}.draft", names.folder));
     if target.exists() {
         let problem = format!("{} is already there", target.display());
@@ -52,7 +63,7 @@ pub fn bake_draft(
         return Err(Failure::message(Exit::Build, problem).help(help));
     }
     let work = work_folder(to, &names, context)?;
-    let draft = bake(folder, lock, &work, threads, context)?;
+    let draft = bake(request, &work, context)?;
     let write = |error| {
         context
             .failure(Exit::Build, error)
@@ -84,20 +95,19 @@ pub fn work_folder(to: &Path, names: &Names, context: &Context) -> Result<WorkFo
 /// Bakes into the folder `draft` of the work folder. The manifest is given, not written: tests
 /// are yet to be added to it.
 pub fn bake(
-    folder: &RecipeFolder,
-    lock: &Lock,
+    request: BakeRequest<'_>,
     work: &WorkFolder,
-    threads: Option<NonZeroUsize>,
     context: &Context,
 ) -> Result<Draft, Failure> {
     let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let baking = Baking {
-        folder,
-        lock,
-        digest: lock.digest(),
+        folder: request.folder,
+        lock: request.lock,
+        digest: request.lock.digest(),
+        boot_keys: request.boot_keys,
         store: &context.store()?,
         work: work.path().to_owned(),
-        threads: threads.unwrap_or_else(cores),
+        threads: request.threads.unwrap_or_else(cores),
         context,
     };
     let path = work.path().join("draft");
@@ -111,6 +121,7 @@ struct Baking<'a> {
     folder: &'a RecipeFolder,
     lock: &'a Lock,
     digest: Digest,
+    boot_keys: Option<&'a BootKeys>,
     store: &'a Store,
     work: PathBuf,
     threads: NonZeroUsize,
@@ -139,6 +150,7 @@ impl Baking<'_> {
             || self.uki(&root, &spool, &kernel, &initrd, &sealed),
             |uki| size(uki.bytes.len() as u64),
         )?;
+        let uki = self.sign_boot(uki)?;
         self.finish(out, &sealed, &uki)
     }
 
@@ -334,6 +346,24 @@ impl Baking<'_> {
         })
     }
 
+    /// Puts signatures over UKI and loader when there is a key.
+    fn sign_boot(&self, unsigned: Uki) -> Result<Uki, Failure> {
+        let Some(keys) = self.boot_keys else {
+            return Ok(unsigned);
+        };
+        let sign = |program: &[u8]| keys.sign(program).map_err(|error| self.failed(error));
+        self.stage(
+            "sign-boot",
+            || {
+                Ok(Uki {
+                    bytes: sign(&unsigned.bytes)?,
+                    loader: sign(&unsigned.loader)?,
+                })
+            },
+            |_| format!("by {}", keys.keys().database.name()),
+        )
+    }
+
     /// Disk and manifest.
     fn finish(&self, out: &Path, sealed: &Sealed, uki: &Uki) -> Result<Manifest, Failure> {
         let names = Names::of(&self.folder.recipe);
@@ -370,6 +400,15 @@ impl Baking<'_> {
             role,
             bytes: Bytes::File(out.join(name)),
         };
+        let mut pieces = vec![
+            piece(&names.disk, FileRole::Disk),
+            piece(&names.uki, FileRole::Uki),
+            piece(RECIPE, FileRole::Recipe),
+            piece(LOCK, FileRole::Lock),
+        ];
+        if let Some(keys) = self.boot_keys {
+            pieces.extend(secure_boot::write_certificates(keys, out).map_err(failed)?);
+        }
         let request = describe::Request {
             recipe: &self.folder.recipe,
             lock: self.lock,
@@ -377,12 +416,8 @@ impl Baking<'_> {
             command_line: self.command_line(&sealed.root_hash),
             baker_version: env!("CARGO_PKG_VERSION").to_owned(),
             source: self.folder.git(),
-            pieces: vec![
-                piece(&names.disk, FileRole::Disk),
-                piece(&names.uki, FileRole::Uki),
-                piece(RECIPE, FileRole::Recipe),
-                piece(LOCK, FileRole::Lock),
-            ],
+            pieces,
+            secure_boot: self.boot_keys.map(secure_boot::describe),
             waivers: Vec::new(),
             threads: self.threads,
             interrupt: self.context.interrupt(),

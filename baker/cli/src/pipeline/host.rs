@@ -3,12 +3,16 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
-use baker_model::plan::TestPlan;
+use baker_model::plan::{Firmware, TestPlan};
 use baker_vm::{
-    AcceleratorChoice, Architecture, Capacity, Environment, Ovmf, Qemu, probe_accelerator,
+    AcceleratorChoice, Architecture, Capacity, Environment, Ovmf, OvmfError, Qemu,
+    probe_accelerator,
 };
 
 use crate::exit::{Exit, Failure};
+
+/// Mends missing firmware.
+const INSTALL: &str = "install the firmware: apt-get install ovmf";
 
 /// QEMU, firmware and accelerator.
 #[derive(Debug)]
@@ -22,6 +26,7 @@ pub struct Host {
     /// What tests that run at once may use together.
     pub capacity: Capacity,
     ovmf: Option<Ovmf>,
+    secure_ovmf: Option<Ovmf>,
 }
 
 impl Host {
@@ -36,15 +41,16 @@ impl Host {
                 .help("install QEMU: apt-get install qemu-system-x86 ovmf")
         };
         let qemu = Qemu::discover(&environment, Architecture::Amd64).map_err(missing)?;
-        let needs_uefi = plans.into_iter().any(|plan| plan.firmware.is_uefi());
-        let ovmf = match (Ovmf::discover(&environment), needs_uefi) {
-            (Ok(ovmf), _) => Some(ovmf),
-            (Err(error), true) => {
-                return Err(Failure::new(Exit::Environment, error)
-                    .help("install the firmware: apt-get install ovmf"));
+        let firmwares: Vec<_> = plans.into_iter().map(|plan| plan.firmware).collect();
+        let needed = |ovmf: Result<Ovmf, OvmfError>, firmware| match ovmf {
+            Ok(ovmf) => Ok(Some(ovmf)),
+            Err(error) if firmwares.contains(&firmware) => {
+                Err(Failure::new(Exit::Environment, error).help(INSTALL))
             }
-            (Err(_), false) => None,
+            Err(_) => Ok(None),
         };
+        let ovmf = needed(Ovmf::discover(&environment), Firmware::Uefi)?;
+        let secure_ovmf = needed(Ovmf::discover_secure(&environment), Firmware::UefiSecure)?;
         let accelerator = probe_accelerator(&qemu, &environment);
         Ok(Self {
             environment,
@@ -52,17 +58,24 @@ impl Host {
             accelerator,
             capacity: capacity(),
             ovmf,
+            secure_ovmf,
         })
     }
 
     /// The firmware; [`Host::find`] has made sure of it for its plans.
     pub fn ovmf(&self) -> Result<&Ovmf, Failure> {
         self.ovmf.as_ref().ok_or_else(|| {
-            Failure::message(
-                Exit::Environment,
-                "there is no UEFI firmware on this machine",
-            )
-            .help("install the firmware: apt-get install ovmf")
+            let problem = "there is no UEFI firmware on this machine";
+            Failure::message(Exit::Environment, problem).help(INSTALL)
+        })
+    }
+
+    /// The firmware that can enforce Secure Boot; [`Host::find`] has made sure of it for its
+    /// plans.
+    pub fn secure_ovmf(&self) -> Result<&Ovmf, Failure> {
+        self.secure_ovmf.as_ref().ok_or_else(|| {
+            let problem = "there is no UEFI firmware with Secure Boot on this machine";
+            Failure::message(Exit::Environment, problem).help(INSTALL)
         })
     }
 }

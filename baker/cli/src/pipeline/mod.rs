@@ -4,19 +4,23 @@
 //! top to bottom. Work happens in a hidden folder beside the result, and the last step is a rename.
 
 mod bake;
+mod boot_keys;
 mod host;
 mod release;
 mod report;
+mod secure_boot;
 mod smoke;
 
 use std::path::{Path, PathBuf};
 
 use baker_model::recipe::Recipe;
 
-pub use bake::bake_draft;
+pub use bake::{BakeRequest, bake_draft};
+pub use boot_keys::{BootKeys, NewKeys};
 pub use host::Host;
 pub use release::{ReleaseRequest, refuse_existing, release};
 pub use report::{Copies, write_reports};
+pub use secure_boot::check_boot_signatures;
 pub use smoke::{Booted, answer_tests, run, test};
 
 /// Files of a release that the pipeline itself names.

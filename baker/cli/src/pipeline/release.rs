@@ -1,14 +1,13 @@
 //! The main job behind its last doors: bake, test, sign, publish.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use baker_model::manifest::{FileRole, ReleaseFile, TestFact, Waiver};
-use baker_model::{Digest, Lock, Manifest};
+use baker_model::{Digest, Manifest};
 use baker_ship::{Key, PublishError, SignError};
 
-use super::bake::{Draft, bake, work_folder};
+use super::bake::{BakeRequest, Draft, bake, work_folder};
 use super::host::Host;
 use super::report::{Copies, HTML, write_reports};
 use super::smoke::{self, Booted, REPORT};
@@ -19,10 +18,8 @@ use crate::source::RecipeFolder;
 
 /// What a release is made of.
 pub struct ReleaseRequest<'a> {
-    /// The recipe.
-    pub folder: &'a RecipeFolder,
-    /// Its lock, checked.
-    pub lock: &'a Lock,
+    /// What is baked.
+    pub bake: BakeRequest<'a>,
     /// Folder of releases.
     pub to: &'a Path,
     /// Folder of evidence, kept also when a test fails.
@@ -33,8 +30,6 @@ pub struct ReleaseRequest<'a> {
     pub host: Option<&'a Host>,
     /// Why there is no test.
     pub waiver: Option<&'a str>,
-    /// Threads.
-    pub threads: Option<NonZeroUsize>,
 }
 
 /// A release in its place.
@@ -58,15 +53,9 @@ pub fn refuse_existing(folder: &RecipeFolder, to: &Path) -> Result<(), Failure> 
 
 /// Bakes, tests, signs and publishes; nothing has a final name until all of it is well.
 pub fn release(request: &ReleaseRequest<'_>, context: &Context) -> Result<Published, Failure> {
-    let names = Names::of(&request.folder.recipe);
+    let names = Names::of(&request.bake.folder.recipe);
     let work = work_folder(request.to, &names, context)?;
-    let mut draft = bake(
-        request.folder,
-        request.lock,
-        &work,
-        request.threads,
-        context,
-    )?;
+    let mut draft = bake(request.bake, &work, context)?;
     if let Some(reason) = request.waiver {
         let waiver = Waiver {
             what: "tests".to_owned(),
@@ -104,10 +93,10 @@ fn prove(
     host: &Host,
     context: &Context,
 ) -> Result<(), Failure> {
-    let names = Names::of(&request.folder.recipe);
+    let names = Names::of(&request.bake.folder.recipe);
     let folder = evidence_folder(request.evidence, &names.folder);
     let booted = Booted::new(draft.path.clone(), draft.manifest.clone());
-    let plans = &request.folder.recipe.tests;
+    let plans = &request.bake.folder.recipe.tests;
     let results = smoke::test(&booted, plans, host, &folder, context)?;
     let report = write_reports(&names.folder, &results, &folder, Copies::default())?;
     smoke::refuse_failed(&results, &report)?;

@@ -16,6 +16,7 @@ use baker_vm::{
 };
 
 use super::host::Host;
+use super::secure_boot;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::ui::Answer;
@@ -96,8 +97,7 @@ impl Booted {
             Firmware::Uefi => return Ok(Boot::Uefi(host.ovmf()?.clone())),
             Firmware::Bios => return Ok(Boot::Bios),
             Firmware::UefiSecure => {
-                let problem = format!("{} names no Secure Boot keys", self.folder.display());
-                return Err(Failure::message(Exit::Verify, problem));
+                return secure_boot::boot(&self.folder, &self.manifest, host, scratch);
             }
             Firmware::Direct => {}
         }
@@ -329,6 +329,11 @@ pub fn run(
     context: &Context,
 ) -> std::result::Result<(), Failure> {
     let booted = Booted::read(folder)?;
+    let firmware = match (firmware, &booted.manifest.secure_boot) {
+        // What is signed is shown as the machine that knows its keys would boot it.
+        (Firmware::Uefi, Some(_)) => Firmware::UefiSecure,
+        (other, _) => other,
+    };
     let plan = TestPlan {
         firmware,
         memory_mib,

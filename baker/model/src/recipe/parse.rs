@@ -1,5 +1,7 @@
 //! From TOML text to a checked [`Recipe`].
 
+use crate::plan::{Firmware, TestPlan};
+
 use super::{Compression, Recipe, RecipeError, RootFormat, check_tests};
 
 impl Recipe {
@@ -33,6 +35,12 @@ impl Recipe {
             );
         }
         self.check_slots(text)?;
+        let secure = |plan: &TestPlan| plan.firmware == Firmware::UefiSecure;
+        if !self.boot.secure_boot && self.tests.iter().any(secure) {
+            let problem = "a test with uefi-secure needs `secure-boot = true` in [boot]";
+            let at = find_value(text, "uefi-secure");
+            return Err(RecipeError::at(text, at, problem.to_owned()));
+        }
         if self.root.format == RootFormat::Squashfs && self.root.compression != Compression::Zstd {
             return fail(
                 "compression",
@@ -311,6 +319,12 @@ mod tests {
                 .problem
                 .contains("either content or source")
         );
+        let test = "[[test]]\nfirmware = \"uefi-secure\"\n";
+        let error = refused(&format!("{GOOD}{test}"));
+        assert!(error.problem.contains("`secure-boot = true`"), "{error}");
+        assert_eq!((error.line, error.column), (11, 12), "{error}");
+        let signed = format!("{GOOD}[boot]\nsecure-boot = true\n{test}");
+        assert!(Recipe::parse(&signed).unwrap().boot.secure_boot);
         let out = "[[file]]\npath = \"/x\"\nsource = \"../y\"\n";
         let error = refused(&format!("{GOOD}{out}"));
         assert_eq!((error.line, error.column), (12, 10), "{error}");

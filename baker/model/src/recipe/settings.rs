@@ -226,6 +226,19 @@ pub struct Boot {
     pub package: String,
     /// Seconds that systemd-boot shows its menu (`slots = 2` only).
     pub menu_seconds: u32,
+    /// True when the firmware must be able to check what it starts: UKI and systemd-boot are then
+    /// signed with the key that the place of the bake gives.
+    #[serde(skip_serializing_if = "is_false")]
+    pub secure_boot: bool,
+}
+
+// Left out when false, so that recipes without it keep their digest and their lock.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Default for Boot {
@@ -233,6 +246,7 @@ impl Default for Boot {
         Self {
             package: "systemd-boot-efi".to_owned(),
             menu_seconds: 0,
+            secure_boot: false,
         }
     }
 }

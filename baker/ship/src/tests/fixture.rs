@@ -71,6 +71,7 @@ pub(super) fn manifest() -> Manifest {
         },
         root_hash,
         command_line: format!("console=ttyS0 baker.roothash={root_hash}"),
+        secure_boot: None,
         files: FILES.map(file).to_vec(),
         packages: vec![PackageFact {
             name: "systemd".to_owned(),
