@@ -66,14 +66,15 @@ pub(super) fn budgets(page: &mut Markup, evidence: &Evidence) {
         let used = row.used.map_or_else(String::new, |used| (row.show)(used));
         page.element("<tr><td>", &row.of, "</td><td>").text(&used);
         if let Some(used) = row.used {
-            page.raw("<meter min=\"0\"")
-                .attribute("max", &row.limit.to_string());
-            page.attribute("value", &used.min(row.limit).to_string());
-            page.raw(if used > row.limit {
-                " class=\"failed\"></meter>"
+            let over = used > row.limit;
+            let share = used.min(row.limit).saturating_mul(100) / row.limit.max(1);
+            page.raw(if over {
+                "<span class=\"gauge failed\"><i"
             } else {
-                "></meter>"
+                "<span class=\"gauge\"><i"
             });
+            page.attribute("style", &format!("width:{share}%"));
+            page.raw("></i></span>");
         }
         page.element("</td><td>", &(row.show)(row.limit), "</td></tr>");
     }
