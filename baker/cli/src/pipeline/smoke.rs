@@ -180,6 +180,10 @@ fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
         })
 }
 
+/// Folder inside the evidence for kernel and initrd of direct boots: the command that repeats a
+/// test names them, so they stay.
+const BOOT_FILES: &str = ".boot";
+
 /// Runs the plans, those with equal machines in one boot and as many boots at once as the host
 /// bears; `evidence` gets a folder for each plan. Results are in the order of the plans.
 pub fn test(
@@ -190,14 +194,17 @@ pub fn test(
     context: &Context,
 ) -> std::result::Result<Vec<Result>, Failure> {
     let subject = subject(booted)?;
-    let scratch = scratch()?;
+    let files = evidence.join(BOOT_FILES);
+    fs::create_dir_all(&files).map_err(|error| {
+        Failure::new(Exit::Internal, error).context(format!("cannot make {}", files.display()))
+    })?;
     let folders: Vec<PathBuf> = plans
         .iter()
         .map(|plan| evidence.join(plan.title()))
         .collect();
     let groups = baker_vm::shared_boots(&subject, plans);
     let boots = groups.iter().map(|group| {
-        let boot = booted.boot(plans[group[0]].firmware, host, scratch.path())?;
+        let boot = booted.boot(plans[group[0]].firmware, host, &files)?;
         let tests: Vec<Test<'_>> = group
             .iter()
             .map(|&place| Test {

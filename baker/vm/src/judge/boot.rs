@@ -13,6 +13,9 @@ use crate::patience::Patience;
 /// A `[FAILED]` line explains a failed unit that is told of within this time.
 const HINT: Duration = Duration::from_secs(2);
 
+/// A reset that firmware adds to the guest's comes within this time.
+const FIRMWARE_RESET: Duration = Duration::from_secs(5);
+
 /// What the guest was last known to be doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Phase {
@@ -53,6 +56,7 @@ pub(crate) struct Boot {
     /// From 1.
     pub number: u32,
     pub stage: Stage,
+    start: Duration,
     /// When each phase was first seen.
     pub phases: BTreeMap<Phase, Duration>,
     pub progress: Progress,
@@ -70,6 +74,7 @@ pub(crate) struct Boot {
     pub unit_hint: Option<(Duration, String)>,
     /// The last line that explains a failure which may follow.
     pub cause: Option<String>,
+    pub firmware_reset: bool,
     pub marks_asked: bool,
     pub restart_ordered: bool,
 }
@@ -88,6 +93,7 @@ impl Boot {
         Self {
             number,
             stage,
+            start: at,
             phases: BTreeMap::from([(Phase::Firmware, at)]),
             progress: Progress::starting(at, work),
             hello: None,
@@ -97,6 +103,7 @@ impl Boot {
             failed_units: BTreeMap::new(),
             unit_hint: None,
             cause: None,
+            firmware_reset: false,
             marks_asked: false,
             restart_ordered: false,
         }
@@ -120,6 +127,15 @@ impl Boot {
             Some(Report::Hello { boot_id, .. }) => Some(boot_id),
             _ => None,
         }
+    }
+
+    /// True once, for a reset right after the one that this boot began with: SeaBIOS answers a warm
+    /// reset with a cold one of its own (`tryReboot` of its `src/resume.c`).
+    pub(crate) fn firmware_resets_too(&mut self, at: Duration) -> bool {
+        let soon = at.saturating_sub(self.start) <= FIRMWARE_RESET;
+        let first = self.number > 1 && !self.firmware_reset && soon;
+        self.firmware_reset |= first;
+        first
     }
 
     /// When the event behind a unit's failure showed first: on the console, or now.

@@ -298,6 +298,7 @@ impl Judge {
 
     fn machine(&mut self, at: Duration, event: MachineEvent) {
         let (failure, detail) = match event {
+            MachineEvent::Reset if self.boot.firmware_resets_too(at) => return,
             MachineEvent::Reset if self.boot.restart_ordered => return self.restart(at),
             MachineEvent::Reset if self.resets_left() > 0 => return self.begin_again(at),
             MachineEvent::Reset | MachineEvent::Shutdown(ShutdownCause::GuestReset) => (

@@ -41,6 +41,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often the work of the guest's CPUs is looked at.
 const WORK: Duration = Duration::from_secs(1);
 
+/// The console's last words before a reset may be read after QEMU's word of it: so long they are
+/// waited for. No firmware speaks sooner.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// After QEMU's end its sockets are read until they close, but no longer than this.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -133,6 +137,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         qmp: None,
         port: None,
         exited: None,
+        reset: None,
         open_lines: 0,
         announced: 1,
         pictured: false,
@@ -180,6 +185,8 @@ struct Session<'a> {
     qmp: Option<Arc<Qmp>>,
     port: Option<OwnedWriteHalf>,
     exited: Option<(ExitStatus, Instant)>,
+    /// A reset that the judge has not been told of.
+    reset: Option<Instant>,
     /// Console and control line, while they are open.
     open_lines: u8,
     /// Phases already told to the listener.
@@ -220,7 +227,7 @@ impl Session<'_> {
                     if (self.setting.stop)() {
                         return Err(SessionError::Stopped);
                     }
-                    self.tell(Observation::Tick)
+                    self.reset() || self.tell(Observation::Tick)
                 }
             };
             self.announce();
@@ -235,6 +242,16 @@ impl Session<'_> {
 
     fn tell(&mut self, observation: Observation<'_>) -> bool {
         self.judge.observe(self.start.elapsed(), observation)
+    }
+
+    /// Tells of a reset once the lines before it have been read.
+    fn reset(&mut self) -> bool {
+        let Some(at) = self.reset.take_if(|at| at.elapsed() >= LAST_WORDS) else {
+            return false;
+        };
+        let at = at.duration_since(self.start);
+        let event = Observation::Machine(MachineEvent::Reset);
+        self.judge.observe(at, event)
     }
 
     fn work(&mut self) -> bool {
@@ -284,6 +301,10 @@ impl Session<'_> {
             let how = "QEMU closed its control line".to_owned();
             return self.tell(Observation::Lost(how));
         };
+        if event == MachineEvent::Reset {
+            self.reset.get_or_insert_with(Instant::now);
+            return false;
+        }
         if event == MachineEvent::Stopped
             && let Some(qmp) = self.qmp.clone()
         {
