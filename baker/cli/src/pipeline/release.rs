@@ -16,6 +16,9 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::source::RecipeFolder;
 
+/// Folder inside the evidence for the draft of a release that failed its test.
+const FAILED_DRAFT: &str = "draft";
+
 /// What a release is made of.
 pub struct ReleaseRequest<'a> {
     /// What is baked.
@@ -97,7 +100,10 @@ fn prove(
     let folder = evidence_folder(request.evidence, &names.folder);
     let booted = Booted::new(draft.path.clone(), draft.manifest.clone());
     let plans = &request.bake.folder.recipe.tests;
-    let results = smoke::test(&booted, plans, host, &folder, context)?;
+    let mut results = smoke::test(&booted, plans, host, &folder, context)?;
+    if results.iter().any(smoke::Result::is_failed) {
+        keep_failed(draft, &mut results, &folder)?;
+    }
     let report = write_reports(&names.folder, &results, &folder, Copies::default())?;
     smoke::refuse_failed(&results, &report)?;
     keep(draft, &report, HTML)?;
@@ -119,6 +125,37 @@ fn prove(
         .manifest
         .files
         .sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(())
+}
+
+/// Moves the draft of a failed release beside its evidence: the command that repeats a test boots
+/// its disk, and the work folder is about to go.
+fn keep_failed(
+    draft: &Draft,
+    results: &mut [smoke::Result],
+    evidence: &Path,
+) -> Result<(), Failure> {
+    let target = evidence.join(FAILED_DRAFT);
+    let keep = || {
+        let target = std::path::absolute(&target)?;
+        if target.symlink_metadata().is_ok() {
+            fs::remove_dir_all(&target)?;
+        }
+        fs::write(
+            draft.path.join(baker_ship::MANIFEST),
+            draft.manifest.to_bytes(),
+        )?;
+        fs::rename(&draft.path, &target)?;
+        Ok((std::path::absolute(&draft.path)?, target))
+    };
+    let (from, to) = keep().map_err(|error: io::Error| {
+        Failure::new(Exit::Internal, error).context(format!("cannot keep {}", target.display()))
+    })?;
+    let (from, to) = (from.display().to_string(), to.display().to_string());
+    for result in results {
+        result.evidence.command = result.evidence.command.replace(&from, &to);
+        smoke::write_report(&result.folder, &result.evidence)?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_formats::pe;
@@ -35,6 +35,13 @@ pub struct Result {
     pub evidence: Evidence,
     /// Where the logs and the report are.
     pub folder: PathBuf,
+}
+
+impl Result {
+    /// True when the verdict is a failure.
+    pub fn is_failed(&self) -> bool {
+        !self.evidence.verdict.is_passed()
+    }
 }
 
 impl Booted {
@@ -195,9 +202,11 @@ pub fn test(
 ) -> std::result::Result<Vec<Result>, Failure> {
     let subject = subject(booted)?;
     let files = evidence.join(BOOT_FILES);
-    fs::create_dir_all(&files).map_err(|error| {
-        Failure::new(Exit::Internal, error).context(format!("cannot make {}", files.display()))
-    })?;
+    let files = fs::create_dir_all(&files)
+        .and_then(|()| absolute(&files))
+        .map_err(|error| {
+            Failure::new(Exit::Internal, error).context(format!("cannot make {}", files.display()))
+        })?;
     let folders: Vec<PathBuf> = plans
         .iter()
         .map(|plan| evidence.join(plan.title()))
@@ -256,7 +265,8 @@ fn patience(tests: &[Test<'_>], boot: &Boot, host: &Host) -> Patience {
 /// Name of the report inside the evidence folder of a test.
 pub const REPORT: &str = "report.json";
 
-fn write_report(folder: &Path, evidence: &Evidence) -> std::result::Result<(), Failure> {
+/// Writes the report of one test into its evidence folder.
+pub fn write_report(folder: &Path, evidence: &Evidence) -> std::result::Result<(), Failure> {
     let path = folder.join(REPORT);
     fs::write(&path, evidence.to_bytes()).map_err(|error| {
         Failure::new(Exit::Internal, error).context(format!("cannot write {}", path.display()))
@@ -310,10 +320,7 @@ fn line(result: &Result) -> String {
 
 /// A failure when a test failed, with the report to read and the command that repeats it.
 pub fn refuse_failed(results: &[Result], report: &Path) -> std::result::Result<(), Failure> {
-    let failed: Vec<_> = results
-        .iter()
-        .filter(|result| !result.evidence.verdict.is_passed())
-        .collect();
+    let failed: Vec<_> = results.iter().filter(|result| result.is_failed()).collect();
     let [first, ..] = failed.as_slice() else {
         return Ok(());
     };
