@@ -88,17 +88,6 @@ fn minimal_boots_directly() {
 }
 
 #[test]
-fn two_slots_boot_through_systemd_boot() {
-    let locked = Locked::new("minimal", |text| {
-        let text = text.replace("\"dbus\"]", "\"dbus\", \"systemd-boot\"]");
-        format!("{text}\n[disk]\nslots = 2\n")
-    });
-    let draft = locked.bake(&locked.baker.home().join("drafts"));
-    let said = test(&locked.baker, &draft, "uefi");
-    assert_eq!(said.code, Some(0), "{said:#?}");
-}
-
-#[test]
 fn other_root_formats_boot() {
     for (format, compression) in [("erofs", "lz4hc"), ("squashfs", "zstd")] {
         let locked = Locked::new("minimal", |text| {

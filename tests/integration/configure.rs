@@ -451,7 +451,11 @@ fn cache_entries(folder: &Path, name: &str) -> Result<Vec<String>> {
 }
 
 fn is_explained(path: &str, report: &ConfigureReport) -> Option<&'static str> {
-    let masked = |unit: &str| path == format!("/etc/systemd/system/{unit}");
+    let masked = |name: &str| {
+        ["system", "system-generators"]
+            .iter()
+            .any(|folder| path == format!("/etc/systemd/{folder}/{name}"))
+    };
     if report.masked.iter().any(|(unit, _)| masked(unit)) {
         return Some("masked, with its reason in the report");
     }

@@ -16,4 +16,5 @@ mod release;
 mod resolve_apt;
 mod resolve_rules;
 mod secure_boot;
+mod slots;
 mod tidy;

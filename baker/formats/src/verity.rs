@@ -241,6 +241,28 @@ fn hash_block(salt: &[u8; 32], block: &[u8]) -> [u8; 32] {
         .into()
 }
 
+/// Bytes of the data that a hash tree covers, by its superblock; none when the bytes are none of
+/// a tree that this module writes.
+#[must_use]
+pub fn data_size(superblock: &[u8]) -> Option<u64> {
+    let field = |at: usize| {
+        superblock
+            .get(at..at + 4)?
+            .try_into()
+            .ok()
+            .map(u32::from_le_bytes)
+    };
+    if !superblock.starts_with(b"verity\0\0") || [field(64)?, field(68)?] != [4096; 2] {
+        return None;
+    }
+    let blocks = superblock
+        .get(72..80)?
+        .try_into()
+        .ok()
+        .map(u64::from_le_bytes)?;
+    blocks.checked_mul(BLOCK).filter(|size| *size > 0)
+}
+
 /// `struct verity_sb`, little-endian, padded to a block.
 fn superblock(data_blocks: u64, options: &Options) -> [u8; BLOCK_LEN] {
     let mut block = [0; BLOCK_LEN];
@@ -301,6 +323,7 @@ mod tests {
         let formatted = format(&mut &*data, size, &options(threads), &mut out).unwrap();
         assert_eq!(out.get_ref().len() as u64, formatted.hash_size);
         assert_eq!(hash_size(size), formatted.hash_size);
+        assert_eq!(data_size(out.get_ref()), Some(size));
         (formatted, out.into_inner())
     }
 

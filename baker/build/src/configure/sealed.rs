@@ -14,10 +14,16 @@ enum When {
     Without(&'static str),
     /// When `/var` is gone at power off.
     VolatileVar,
+    /// When these files, and those in these folders, hold nothing but comments.
+    NoLines(&'static [&'static str]),
 }
 
+/// Every process that a boot does without is a boot that is sooner over: with a shared library of
+/// systemd's size even one that finds nothing to do takes its time.
+const SHELL: &str = "/bin/sh";
+
 /// Units that a sealed image has no use for.
-const MASKED: [(&str, When, &str); 19] = [
+const MASKED: [(&str, When, &str); 27] = [
     (
         "systemd-firstboot.service",
         When::Always,
@@ -69,6 +75,46 @@ const MASKED: [(&str, When, &str); 19] = [
         "nobody asks a sealed image for its boot entries",
     ),
     (
+        "systemd-tmpfiles-setup-dev-early.service",
+        When::Always,
+        "for accounts that are yet to be made; the later pass does it all",
+    ),
+    (
+        "systemd-udev-load-credentials.service",
+        When::Always,
+        "the rules of devices are part of the image",
+    ),
+    (
+        "systemd-remount-fs.service",
+        When::NoLines(&["/etc/fstab"]),
+        "no line of /etc/fstab asks for other mount options",
+    ),
+    (
+        "systemd-modules-load.service",
+        When::NoLines(&["/etc/modules-load.d", "/usr/lib/modules-load.d"]),
+        "no module is to be loaded by name",
+    ),
+    (
+        "modprobe@.service",
+        When::Without("/usr/sbin/modprobe"),
+        "there is no modprobe",
+    ),
+    (
+        "sys-kernel-debug.mount",
+        When::Without(SHELL),
+        "nobody debugs the kernel without a shell",
+    ),
+    (
+        "sys-kernel-tracing.mount",
+        When::Without(SHELL),
+        "nobody traces the kernel without a shell",
+    ),
+    (
+        "systemd-journal-flush.service",
+        When::VolatileVar,
+        "the journal stays in memory",
+    ),
+    (
         "systemd-random-seed.service",
         When::VolatileVar,
         "a seed that is not kept helps nobody",
@@ -100,17 +146,17 @@ const MASKED: [(&str, When, &str); 19] = [
     ),
     (
         "debug-shell.service",
-        When::Without("/bin/sh"),
+        When::Without(SHELL),
         "there is no shell",
     ),
     (
         "systemd-ask-password-console.path",
-        When::Without("/bin/sh"),
+        When::Without(SHELL),
         "nobody is at the console",
     ),
     (
         "systemd-ask-password-wall.path",
-        When::Without("/bin/sh"),
+        When::Without(SHELL),
         "nobody is logged in",
     ),
 ];
@@ -124,25 +170,122 @@ pub(super) enum Var {
     Kept,
 }
 
-/// Masks what is of no use; gives each unit with its reason.
+/// What systemd runs before it loads a unit, and a sealed image has no use for.
+const GENERATORS: [(&str, When, &str); 8] = [
+    (
+        "systemd-gpt-auto-generator",
+        When::Always,
+        "every partition of the disk has its mount unit",
+    ),
+    (
+        "systemd-hibernate-resume-generator",
+        When::Always,
+        "no swap is kept to resume from",
+    ),
+    (
+        "systemd-system-update-generator",
+        When::Always,
+        "an image is replaced, never updated in place",
+    ),
+    (
+        "systemd-fstab-generator",
+        When::NoLines(&["/etc/fstab"]),
+        "/etc/fstab has no line",
+    ),
+    (
+        "systemd-rc-local-generator",
+        When::Without("/etc/rc.local"),
+        "there is no /etc/rc.local",
+    ),
+    (
+        "systemd-getty-generator",
+        When::Without("/usr/sbin/agetty"),
+        "there is no agetty",
+    ),
+    (
+        "systemd-ssh-generator",
+        When::Without("/usr/sbin/sshd"),
+        "there is no sshd",
+    ),
+    (
+        "systemd-run-generator",
+        When::Without(SHELL),
+        "no command is run from the kernel command line",
+    ),
+];
+
+/// Where generators are, and where links to `/dev/null` switch them off.
+const GENERATOR_FOLDERS: [&str; 2] = [
+    "/usr/lib/systemd/system-generators",
+    "/etc/systemd/system-generators",
+];
+
+/// Masks what is of no use; gives each unit and generator with its reason.
 pub(super) fn mask_useless(
     image: &mut Image<'_>,
     var: Var,
 ) -> Result<Vec<(String, String)>, ConfigureError> {
     let mut masked = Vec::new();
     for (unit, when, reason) in MASKED {
-        let applies = match when {
-            When::Always => true,
-            When::Without(program) => !image.exists(program)?,
-            When::VolatileVar => var == Var::Volatile,
-        };
-        if applies && Units::has(image, unit)? {
+        if when.applies(image, var)? && Units::has(image, unit)? {
             Units::disable(image, unit)?;
             Units::mask(image, unit, EFFECT)?;
             masked.push((unit.to_owned(), reason.to_owned()));
         }
     }
+    let [from, to] = GENERATOR_FOLDERS;
+    let mut generators = Vec::from(GENERATORS.map(|(name, when, reason)| (name, when, reason)));
+    if !needs_init_scripts(image)? {
+        let reason = "every script of /etc/init.d has a unit";
+        generators.push(("systemd-sysv-generator", When::Always, reason));
+    }
+    for (name, when, reason) in generators {
+        let own = format!("{to}/{name}");
+        let there = image.exists(&format!("{from}/{name}"))?;
+        if when.applies(image, var)? && there && image.node_itself(&own)?.is_none() {
+            image.symlink(&own, "/dev/null", EFFECT)?;
+            masked.push((name.to_owned(), reason.to_owned()));
+        }
+    }
     Ok(masked)
+}
+
+/// True when a script of `/etc/init.d` is all that a service has: the generator makes its unit.
+fn needs_init_scripts(image: &Image<'_>) -> Result<bool, ConfigureError> {
+    for script in image.names("/etc/init.d")? {
+        let service = format!("{}.service", script.strip_suffix(".sh").unwrap_or(&script));
+        if !Units::known(image, &service)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl When {
+    fn applies(&self, image: &Image<'_>, var: Var) -> Result<bool, ConfigureError> {
+        match self {
+            Self::Always => Ok(true),
+            Self::Without(program) => Ok(!image.exists(program)?),
+            Self::VolatileVar => Ok(var == Var::Volatile),
+            Self::NoLines(places) => {
+                for place in *places {
+                    let names = image.names(place)?;
+                    let inside = names.iter().map(|name| format!("{place}/{name}"));
+                    for path in inside.chain([(*place).to_owned()]) {
+                        let text = image.read_text(&path)?.unwrap_or_default();
+                        if text.lines().any(says_something) {
+                            return Ok(false);
+                        }
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn says_something(line: &str) -> bool {
+    !line.trim().is_empty() && !line.trim_start().starts_with(['#', ';'])
 }
 
 /// Identity and stamps.
@@ -159,4 +302,61 @@ pub(super) fn seal(image: &mut Image<'_>) -> Result<(), ConfigureError> {
         image.write("/etc/fstab", "", Access::root(0o644), EFFECT)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configure::testing;
+
+    const UNITS: &str = "/usr/lib/systemd/system";
+
+    #[test]
+    fn what_has_something_to_do_is_left_alone() {
+        let generators = "/usr/lib/systemd/system-generators";
+        let base = [
+            (format!("{UNITS}/systemd-modules-load.service"), ""),
+            (format!("{UNITS}/systemd-remount-fs.service"), ""),
+            (format!("{UNITS}/modprobe@.service"), ""),
+            (format!("{UNITS}/web.service"), ""),
+            (format!("{generators}/systemd-fstab-generator"), ""),
+            (format!("{generators}/systemd-sysv-generator"), ""),
+            ("/etc/modules-load.d/modules.conf".to_owned(), "# none\n\n"),
+            ("/etc/init.d/web".to_owned(), ""),
+        ];
+        let all = [
+            "modprobe@.service",
+            "systemd-fstab-generator",
+            "systemd-modules-load.service",
+            "systemd-remount-fs.service",
+            "systemd-sysv-generator",
+        ];
+        let rows: [((&str, &str), &[&str]); 5] = [
+            (("/etc/fstab", "# nothing\n"), &[]),
+            (
+                ("/etc/fstab", "# x\n/dev/sda1 /srv ext4\n"),
+                &["systemd-fstab-generator", "systemd-remount-fs.service"],
+            ),
+            (
+                ("/usr/lib/modules-load.d/a.conf", "loop\n"),
+                &["systemd-modules-load.service"],
+            ),
+            (("/usr/sbin/modprobe", ""), &["modprobe@.service"]),
+            (("/etc/init.d/old", ""), &["systemd-sysv-generator"]),
+        ];
+        for (extra, kept) in rows {
+            let spool = testing::spool();
+            let files = base.iter().map(|(path, text)| (&**path, *text));
+            let files: Vec<_> = files.chain([extra]).collect();
+            let mut image = testing::image(&spool, &files);
+            let masked = mask_useless(&mut image, Var::Volatile).unwrap();
+            let mut names: Vec<_> = masked.iter().map(|(name, _)| &**name).collect();
+            names.sort_unstable();
+            let expected: Vec<_> = all
+                .into_iter()
+                .filter(|name| !kept.contains(name))
+                .collect();
+            assert_eq!(names, expected, "{extra:?}");
+        }
+    }
 }

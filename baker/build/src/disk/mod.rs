@@ -16,7 +16,9 @@
 //! end    backup partition table in the last MiB
 //! ```
 
+mod entry;
 mod plan;
+mod upgrade;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -30,6 +32,9 @@ use baker_formats::verity;
 use baker_model::Digest;
 use baker_model::layout::{Layout, Role};
 use baker_model::recipe::{Architecture, Disk};
+
+pub use entry::{Counter, Entry, UKI_FOLDER};
+pub use upgrade::{Upgrade, UpgradeError, Upgraded, entries, upgraded};
 
 /// Label of the ESP's file system.
 const VOLUME_LABEL: &str = "ESP";
@@ -225,12 +230,17 @@ fn boot_files<'a>(request: &Request<'a>) -> Result<Vec<BootFile<'a>>, DiskError>
         1 => Ok(vec![file(removable, request.uki.into())]),
         2 => {
             let loader = request.loader.ok_or(DiskError::NoLoader)?;
-            let tries = request.disk.tries();
-            let uki = format!("EFI/Linux/{}_{}+{tries}.efi", request.name, request.version);
+            let entry = Entry {
+                stem: format!("{}_{}", request.name, request.version),
+                counter: Some(Counter {
+                    left: request.disk.tries().into(),
+                    done: 0,
+                }),
+            };
             let settings = format!("timeout {}\n", loader.menu_seconds);
             Ok(vec![
                 file(removable, loader.program.into()),
-                file(&uki, request.uki.into()),
+                file(&entry.path(), request.uki.into()),
                 file("loader/loader.conf", settings.into_bytes().into()),
             ])
         }

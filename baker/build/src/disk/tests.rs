@@ -64,22 +64,33 @@ impl Bench {
     }
 
     fn make(&self, name: &str, disk: &Disk) -> Result<RawDisk, DiskError> {
+        self.make_version(name, "1.0.0", self.root_hash, &self.uki, disk)
+    }
+
+    fn make_version(
+        &self,
+        name: &str,
+        version: &str,
+        root_hash: [u8; 32],
+        uki: &[u8],
+        disk: &Disk,
+    ) -> Result<RawDisk, DiskError> {
         super::disk(&Request {
             path: &self.path(name),
             name: "minimal",
-            version: "1.0.0",
+            version,
             architecture: Architecture::Amd64,
             lock: Digest::of(b"lock"),
             epoch: 1_763_769_600,
             disk,
-            uki: &self.uki,
+            uki,
             loader: Some(Loader {
                 program: b"MZ loader",
                 menu_seconds: 2,
             }),
             root: &self.path("root"),
             tree: &self.path("tree"),
-            root_hash: self.root_hash,
+            root_hash,
         })
     }
 
@@ -278,4 +289,117 @@ fn what_does_not_fit_is_named() {
         },
     );
     assert!(matches!(full, Err(DiskError::Esp(FatError::Full { .. }))));
+}
+
+/// The `size` bytes at `offset` of a file.
+fn bytes_at(path: &Path, offset: u64, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    File::open(path)
+        .unwrap()
+        .read_exact_at(&mut bytes, offset)
+        .unwrap();
+    bytes
+}
+
+#[test]
+fn an_update_fills_the_second_slot() {
+    let bench = Bench::new();
+    let disk = Disk {
+        slots: 2,
+        tries: Some(2),
+        ..Disk::default()
+    };
+    let version = |name: &str, version: &str, uki: u8, disk: &Disk| {
+        let hash = *Digest::of(version.as_bytes()).as_bytes();
+        let made = bench.make_version(name, version, hash, &[uki; 70_000], disk);
+        made.unwrap().layout
+    };
+    let old_layout = version("old", "1.0.0", 1, &disk);
+    // Another image: its bytes decide name and place in slot B, not those of slot A.
+    let file = File::options()
+        .write(true)
+        .open(bench.path("root"))
+        .unwrap();
+    file.write_all_at(&[0x77; 4096], 8192).unwrap();
+    let new_layout = version("new", "1.1.0", 2, &disk);
+    version("single", "1.2.0", 2, &Disk::default());
+    let (old, new, out) = (bench.path("old"), bench.path("new"), bench.path("disk"));
+    let update = |old: &Path, new: &Path| {
+        upgraded(&Upgrade {
+            path: &out,
+            old,
+            new,
+        })
+    };
+    let made = update(&old, &new).unwrap();
+
+    assert_eq!(
+        (made.old.to_string(), made.tries()),
+        ("minimal_1.0.0.efi".to_owned(), 2)
+    );
+    let left = entries(&out).unwrap();
+    assert_eq!(left, [made.old.clone(), made.new.clone()]);
+    assert_eq!(left[1].path(), "EFI/Linux/minimal_1.1.0+2.efi");
+    let raw = RawDisk {
+        layout: made.layout.clone(),
+        data: 0,
+    };
+    bench.check_table(&raw);
+    let files: [(&str, &[u8]); 4] = [
+        ("EFI/BOOT/BOOTX64.EFI", b"MZ loader"),
+        ("EFI/Linux/minimal_1.0.0.efi", &[1; 70_000]),
+        ("EFI/Linux/minimal_1.1.0+2.efi", &[2; 70_000]),
+        ("loader/loader.conf", b"timeout 2\n"),
+    ];
+    bench.check_esp(&raw, &files);
+    for (slot, disk, layout, from) in [(1, &old, &old_layout, 1), (3, &new, &new_layout, 1)] {
+        for part in 0..2 {
+            let (found, expected) = (
+                &made.layout.partitions[slot + part],
+                &layout.partitions[from + part],
+            );
+            assert_eq!((&found.name, found.uuid), (&expected.name, expected.uuid));
+            let size = usize::try_from(expected.size).unwrap();
+            assert!(bytes_at(&out, found.offset, size) == bytes_at(disk, expected.offset, size));
+        }
+    }
+
+    let said = |result: Result<Upgraded, UpgradeError>| result.unwrap_err().to_string();
+    assert!(said(update(&old, &old)).contains("both disks hold minimal_1.0.0"));
+    assert!(said(update(&bench.path("single"), &new)).contains("slots = 2"));
+    assert!(said(update(&old, &bench.path("single"))).contains("counted UKI"));
+}
+
+#[test]
+fn an_update_that_is_too_large_is_refused() {
+    let bench = Bench::new();
+    let disk = |slot| Disk {
+        slots: 2,
+        slot_mib: Some(slot),
+        ..Disk::default()
+    };
+    bench.make("old", &disk(4)).unwrap();
+    let file = File::options()
+        .write(true)
+        .open(bench.path("root"))
+        .unwrap();
+    file.set_len(6 << 20).unwrap();
+    let tree = crate::verity::Request {
+        image: &bench.path("root"),
+        tree: &bench.path("tree"),
+        lock: Digest::of(b"lock"),
+        threads: 1,
+    };
+    crate::verity::verity(&tree).unwrap();
+    bench.make("new", &disk(7)).unwrap();
+    let error = upgraded(&Upgrade {
+        path: &bench.path("disk"),
+        old: &bench.path("old"),
+        new: &bench.path("new"),
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("root image has 6291456 bytes") && error.contains("4194304"),
+        "{error}"
+    );
 }

@@ -26,6 +26,10 @@ pub struct Args {
     /// Folder that gets the evidence
     #[arg(long, default_value = "out/evidence", value_name = "FOLDER")]
     evidence: PathBuf,
+    /// Test the update of this draft or release, which has two slots too: boot
+    /// its disk with the new version beside it, counted, and see which stays
+    #[arg(long, value_name = "RELEASE", conflicts_with = "only")]
+    after: Option<PathBuf>,
     /// Write the HTML report to this file too
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -37,13 +41,22 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let booted = Booted::read(&args.release)?;
-    let plans = chosen(booted.manifest(), &args.only)?;
+    let plans = match &args.after {
+        None => chosen(booted.manifest(), &args.only)?,
+        Some(_) => vec![TestPlan::default()],
+    };
     let host = Host::find(&plans)?;
     context.printer().say(&host.accelerator.reason);
     let manifest = booted.manifest();
     let name = format!("{}-{}", manifest.name, manifest.version);
     let evidence = pipeline::evidence_folder(&args.evidence, &name);
-    let results = pipeline::test(&booted, &plans, &host, &evidence, context)?;
+    let results = match &args.after {
+        None => pipeline::test(&booted, &plans, &host, &evidence, context)?,
+        Some(old) => {
+            let old = Booted::read(old)?;
+            vec![pipeline::upgrade(&old, &booted, &host, &evidence, context)?]
+        }
+    };
     let copies = Copies {
         html: args.html.as_deref(),
         junit: args.junit.as_deref(),

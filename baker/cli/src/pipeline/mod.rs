@@ -10,6 +10,7 @@ mod release;
 mod report;
 mod secure_boot;
 mod smoke;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub use release::{ReleaseRequest, refuse_existing, release};
 pub use report::{Copies, write_reports};
 pub use secure_boot::check_boot_signatures;
 pub use smoke::{Booted, answer_tests, run, test};
+pub use upgrade::upgrade;
 
 /// Files of a release that the pipeline itself names.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use baker_formats::pe;
 use baker_model::manifest::FileRole;
 use baker_model::plan::{Day, DiskBus, Firmware, TestPlan};
-use baker_model::{Digest, Manifest};
+use baker_model::{Digest, Manifest, Recipe};
 use baker_vm::{
     Boot, DirectBoot, Disk, Display, Evidence, Machine, Medium, MediumFormat, Network, OnReset,
     Patience, ProbeOffer, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog,
@@ -70,7 +70,13 @@ impl Booted {
         &self.manifest
     }
 
-    fn file(&self, role: FileRole) -> std::result::Result<(PathBuf, Digest), Failure> {
+    /// The recipe as built; none when it is not there or of another time.
+    pub(super) fn recipe(&self) -> Option<Recipe> {
+        let (path, _) = self.file(FileRole::Recipe).ok()?;
+        Recipe::parse(&fs::read_to_string(path).ok()?).ok()
+    }
+
+    pub(super) fn file(&self, role: FileRole) -> std::result::Result<(PathBuf, Digest), Failure> {
         let file = self.manifest.file(role).ok_or_else(|| {
             let problem = format!("{} names no {role:?} to boot", self.folder.display());
             Failure::message(Exit::Verify, problem)
@@ -94,7 +100,7 @@ impl Booted {
 
     /// What starts the guest. For a direct boot kernel and initrd come out of the UKI, checked
     /// against the manifest: they are the very bytes that UEFI would start.
-    fn boot(
+    pub(super) fn boot(
         &self,
         firmware: Firmware,
         host: &Host,
@@ -173,12 +179,12 @@ fn subject(booted: &Booted) -> std::result::Result<Subject, Failure> {
 }
 
 /// The day in UTC: excuses of a plan end on one.
-fn today() -> Day {
+pub(super) fn today() -> Day {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Day::of_unix(now.map_or(0, |since| since.as_secs()))
 }
 
-fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
+pub(super) fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
     tempfile::Builder::new()
         .prefix("baker-boot-")
         .tempdir()
@@ -273,7 +279,7 @@ pub fn write_report(folder: &Path, evidence: &Evidence) -> std::result::Result<(
     })
 }
 
-fn smoke_failure(error: SmokeError, context: &Context) -> Failure {
+pub(super) fn smoke_failure(error: SmokeError, context: &Context) -> Failure {
     let exit = match &error {
         SmokeError::DiskDiffers { .. } | SmokeError::Disk { .. } => Exit::Verify,
         SmokeError::Run { .. } => Exit::Environment,

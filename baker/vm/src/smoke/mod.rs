@@ -77,6 +77,9 @@ pub struct Treatment {
     /// Resets that the guest may make by itself. Each ends an attempt, which is told in the
     /// evidence, and voids what was seen before it; a failure waits for the reset that may follow.
     pub resets: u32,
+    /// Root hash of the version that a boot loader may fall back to: a boot that shows it passes
+    /// as one that shows the subject's own. Which of them it was stands in the evidence.
+    pub fallback: Option<Digest>,
     /// Whether a watchdog resets a guest that stops feeding it.
     pub watchdog: Watchdog,
     /// Where the guest's writes are kept: a copy of the disk is made there, and booted. The file
@@ -333,6 +336,7 @@ impl Bench<'_> {
                 .subject
                 .root_hash
                 .filter(|_| self.way != ProbeWay::Outside),
+            fallback: request.treatment.fallback,
             patience: request.patience,
             resets: request.treatment.resets,
         };

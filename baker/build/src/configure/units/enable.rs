@@ -124,6 +124,14 @@ impl Units {
         }
     }
 
+    /// True when the tree has the unit, masked or not.
+    pub(in crate::configure) fn known(
+        image: &Image<'_>,
+        unit: &str,
+    ) -> Result<bool, ConfigureError> {
+        Ok(!matches!(file::find(image, unit)?, Found::Nothing))
+    }
+
     /// True when the tree has the unit and it is not masked.
     pub(in crate::configure) fn has(image: &Image<'_>, unit: &str) -> Result<bool, ConfigureError> {
         Ok(matches!(file::find(image, unit)?, Found::File(_)))

@@ -37,6 +37,7 @@ fn rules() -> Rules {
     Rules {
         way: ProbeWay::Carried,
         root_hash: Some(root()),
+        fallback: None,
         patience: patience(),
         resets: 0,
     }
