@@ -113,6 +113,79 @@ fn web_serves_its_page() {
     }
 }
 
+/// A plan with a question of nearly every kind, asked before and after a restart.
+const FULL_PLAN: &str = r#"
+[[test]]
+name = "full"
+firmware = "direct"
+units-active = ["dbus.socket", "systemd-journald.service"]
+units-not-failed = ["systemd-udevd.service"]
+units-absent = ["nginx.service"]
+command-line = ["quiet"]
+modules-loaded = ["erofs"]
+no-package-manager = true
+networks = 2
+[[test.command]]
+run = ["/usr/bin/systemctl", "is-system-running"]
+output = "running"
+[[test.file]]
+path = "/etc/os-release"
+contains = "debian"
+mode = "0644"
+owner = "root"
+[test.sysctl]
+"kernel.panic" = "-1"
+[test.reboot]
+vanishes = ["/run/marker", "/var/lib/marker"]
+[test.journal]
+[[test.journal.allow]]
+contains = "Failed to find module 'autofs4'"
+reason = "the image has no automounts"
+until = "9999-12-31"
+[test.budget]
+guest-seconds = 300
+memory-mib = 128
+disk-mib = 80
+initrd-kib = 4096
+uki-kib = 18432
+packages = 60
+
+[[test]]
+name = "shared"
+firmware = "direct"
+networks = 2
+reboot = {}
+units-active = ["nginx.service"]
+"#;
+
+#[test]
+fn every_kind_of_question_is_answered_before_and_after_a_restart() {
+    let locked = Locked::new("minimal", |text| {
+        let rest = text.split("[[test]]").next().unwrap_or_default();
+        format!("{rest}{FULL_PLAN}")
+    });
+    let draft = locked.bake(&locked.baker.home().join("drafts"));
+    let evidence = locked.baker.home().join("evidence");
+    let said = alone(|| {
+        locked.baker.run([
+            "test".as_ref(),
+            draft.as_os_str(),
+            "--evidence".as_ref(),
+            evidence.as_os_str(),
+        ])
+    });
+    // One boot answers both plans; what fails in one fails in that one only.
+    assert_eq!(said.code, Some(6), "{said:#?}");
+    assert!(said.stdout.contains("full: passed"), "{said:#?}");
+    assert!(
+        said.stdout
+            .contains("shared: unit-failed: unit nginx.service"),
+        "{said:#?}"
+    );
+    let picture = evidence.join("minimal-1.0.0/full/screen.png");
+    assert!(fs::read(picture).unwrap().starts_with(b"\x89PNG"));
+}
+
 #[test]
 fn a_failing_unit_is_named() {
     let locked = Locked::new("minimal", |text| {

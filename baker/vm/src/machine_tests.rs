@@ -155,3 +155,127 @@ fn each_bus_names_its_device_and_the_person_may_restart() {
         );
     }
 }
+
+fn observed(machine: &Machine) -> String {
+    let sockets = Sockets {
+        qmp: "/s/qmp".into(),
+        serial: "/s/serial".into(),
+        probe: "/s/probe".into(),
+        serial_log: "/e/serial.log".into(),
+    };
+    line(machine, Attachment::Observed(&sockets))
+}
+
+#[test]
+fn every_format_is_opened_as_what_it_is_and_kept_only_when_wanted() {
+    let rows = [
+        (
+            MediumFormat::Qcow2,
+            "id=disk,format=qcow2,snapshot=on,file=/r/x",
+        ),
+        (
+            MediumFormat::Vmdk,
+            "id=disk,format=vmdk,snapshot=on,file=/r/x",
+        ),
+        (
+            MediumFormat::Vpc,
+            "id=disk,format=vpc,snapshot=on,file=/r/x",
+        ),
+        (
+            MediumFormat::Iso,
+            "id=disk,format=raw,media=cdrom,readonly=on,file=/r/x -device \
+             ide-cd,bus=ide.0,drive=disk,bootindex=1",
+        ),
+    ];
+    for (format, expected) in rows {
+        let mut machine = machine(Boot::Bios);
+        let medium = Medium {
+            path: "/r/x".into(),
+            format,
+        };
+        let writes = Writes::Discarded;
+        machine.disk = Some(Disk { medium, writes });
+        let found = line(&machine, Attachment::Terminal);
+        assert!(found.contains(expected), "{found}");
+    }
+    let mut kept = machine(Boot::Bios);
+    if let Some(disk) = &mut kept.disk {
+        disk.writes = Writes::Kept;
+    }
+    let found = line(&kept, Attachment::Terminal);
+    assert!(!found.contains("snapshot=on"), "{found}");
+    kept.disk = None;
+    let found = line(&kept, Attachment::Terminal);
+    assert!(!found.contains("drive"), "{found}");
+}
+
+#[test]
+fn cards_have_networks_of_their_own_and_the_first_is_the_way_in() {
+    let mut machine = machine(Boot::Bios);
+    machine.networks = 2;
+    machine.forwards = vec![Forward { host: 0, guest: 80 }];
+    let expected = "-netdev user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:80 \
+        -device virtio-net-pci,netdev=net0,romfile= \
+        -netdev user,id=net1,net=10.0.3.0/24,restrict=on \
+        -device virtio-net-pci,netdev=net1,romfile=";
+    let found = line(&machine, Attachment::Terminal);
+    assert!(found.contains(expected), "{found}");
+    machine.networks = 0;
+    assert!(!line(&machine, Attachment::Terminal).contains("net"));
+}
+
+#[test]
+fn a_probe_on_a_disk_comes_with_its_credentials_and_its_own_port() {
+    let mut machine = machine(Boot::Bios);
+    machine.probe = ProbeOffer::Disk("/p.fat".into());
+    let found = observed(&machine);
+    let parts = [
+        "-drive if=none,id=probe-disk,format=raw,readonly=on,file=/p.fat",
+        "-device virtio-blk-pci,drive=probe-disk,serial=baker-probe ",
+        "type=11,value=io.systemd.credential.binary:systemd.extra-unit.baker-probe.service=W1VuaXRd",
+        "virtserialport,chardev=probe,name=baker.disk-probe.1",
+    ];
+    for part in parts {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+    machine.probe = ProbeOffer::None;
+    assert!(!observed(&machine).contains("probe"));
+}
+
+#[test]
+fn display_and_watchdog_are_there_when_wanted() {
+    let mut machine = machine(Boot::Bios);
+    let plain = line(&machine, Attachment::Terminal);
+    assert!(
+        !plain.contains("VGA") && !plain.contains("watchdog"),
+        "{plain}"
+    );
+    machine.display = Display::Hidden;
+    machine.watchdog = Watchdog::Resets;
+    let found = line(&machine, Attachment::Terminal);
+    assert!(found.contains("-device VGA "), "{found}");
+    assert!(
+        found.contains("-device i6300esb -action watchdog=reset"),
+        "{found}"
+    );
+}
+
+#[test]
+fn an_arm_machine_has_nothing_of_a_pc() {
+    let mut machine = machine(uefi());
+    machine.architecture = Architecture::Arm64;
+    machine.bus = DiskBus::Sata;
+    machine.display = Display::Hidden;
+    let found = line(&machine, Attachment::Terminal);
+    for part in [
+        "-machine virt ",
+        "virtio-gpu-pci",
+        "ich9-ahci,id=ahci",
+        "bus=ahci.0",
+    ] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+    for part in ["q35", "no_timer_check", "smm", "VGA"] {
+        assert!(!found.contains(part), "{part}: {found}");
+    }
+}
