@@ -12,6 +12,7 @@ mod errors;
 mod fetch_archive;
 mod fetch_store;
 mod fetch_transfer;
+mod foreign;
 mod release;
 mod resolve_apt;
 mod resolve_rules;

@@ -12,6 +12,7 @@ pub mod erofs;
 pub mod fat;
 pub mod gpt;
 pub mod io;
+pub mod medium;
 pub mod pe;
 mod pkcs7;
 pub mod squashfs;

@@ -5,6 +5,7 @@
 
 mod bake;
 mod boot_keys;
+mod foreign;
 mod host;
 mod release;
 mod report;
@@ -18,11 +19,12 @@ use baker_model::recipe::Recipe;
 
 pub use bake::{BakeRequest, bake_draft};
 pub use boot_keys::{BootKeys, NewKeys};
+pub use foreign::{Foreign, Named, read_plans};
 pub use host::Host;
 pub use release::{ReleaseRequest, refuse_existing, release};
 pub use report::{Copies, write_reports};
 pub use secure_boot::check_boot_signatures;
-pub use smoke::{Booted, answer_tests, run, test};
+pub use smoke::{Booted, Result as TestResult, answer_tests, run, test, test_foreign};
 pub use upgrade::upgrade;
 
 /// Files of a release that the pipeline itself names.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_formats::pe;
 use baker_model::manifest::FileRole;
-use baker_model::plan::{Day, DiskBus, Firmware, TestPlan};
+use baker_model::plan::{Day, DiskBus, Firmware, ProbeWay, TestPlan};
 use baker_model::{Digest, Manifest, Recipe};
 use baker_vm::{
     Boot, DirectBoot, Disk, Display, Evidence, Machine, Medium, MediumFormat, Network, OnReset,
@@ -15,6 +15,7 @@ use baker_vm::{
     Writes,
 };
 
+use super::foreign::Foreign;
 use super::host::Host;
 use super::secure_boot;
 use crate::context::Context;
@@ -197,8 +198,17 @@ pub(super) fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
 /// test names them, so they stay.
 const BOOT_FILES: &str = ".boot";
 
-/// Runs the plans, those with equal machines in one boot and as many boots at once as the host
-/// bears; `evidence` gets a folder for each plan. Results are in the order of the plans.
+/// Makes the folder for what a boot needs beside the disk.
+fn boot_files(evidence: &Path) -> std::result::Result<PathBuf, Failure> {
+    let files = evidence.join(BOOT_FILES);
+    fs::create_dir_all(&files)
+        .and_then(|()| absolute(&files))
+        .map_err(|error| {
+            Failure::new(Exit::Internal, error).context(format!("cannot make {}", files.display()))
+        })
+}
+
+/// Tests a draft or release; `evidence` gets a folder for each plan.
 pub fn test(
     booted: &Booted,
     plans: &[TestPlan],
@@ -206,61 +216,101 @@ pub fn test(
     evidence: &Path,
     context: &Context,
 ) -> std::result::Result<Vec<Result>, Failure> {
-    let subject = subject(booted)?;
-    let files = evidence.join(BOOT_FILES);
-    let files = fs::create_dir_all(&files)
-        .and_then(|()| absolute(&files))
-        .map_err(|error| {
-            Failure::new(Exit::Internal, error).context(format!("cannot make {}", files.display()))
-        })?;
-    let folders: Vec<PathBuf> = plans
-        .iter()
-        .map(|plan| evidence.join(plan.title()))
-        .collect();
-    let groups = baker_vm::shared_boots(&subject, plans);
-    let boots = groups.iter().map(|group| {
-        let boot = booted.boot(plans[group[0]].firmware, host, &files)?;
-        let tests: Vec<Test<'_>> = group
+    let files = boot_files(evidence)?;
+    let bench = Bench {
+        subject: &subject(booted)?,
+        boot: &|firmware| booted.boot(firmware, host, &files),
+        host,
+        evidence,
+    };
+    bench.run(plans, context)
+}
+
+/// Tests an image that baker did not make; `evidence` gets a folder for each plan.
+pub fn test_foreign(
+    foreign: &Foreign,
+    plans: &[TestPlan],
+    host: &Host,
+    evidence: &Path,
+    context: &Context,
+) -> std::result::Result<Vec<Result>, Failure> {
+    let files = boot_files(evidence)?;
+    let bench = Bench {
+        subject: &foreign.subject(&files)?,
+        boot: &|firmware| foreign.boot(firmware, host),
+        host,
+        evidence,
+    };
+    bench.run(plans, context)
+}
+
+/// What all tests of one image share.
+struct Bench<'a> {
+    subject: &'a Subject,
+    boot: &'a dyn Fn(Firmware) -> std::result::Result<Boot, Failure>,
+    host: &'a Host,
+    evidence: &'a Path,
+}
+
+impl Bench<'_> {
+    /// Runs the plans, those with equal machines in one boot and as many boots at once as the host
+    /// bears. Results are in the order of the plans.
+    fn run(
+        &self,
+        plans: &[TestPlan],
+        context: &Context,
+    ) -> std::result::Result<Vec<Result>, Failure> {
+        let host = self.host;
+        let folders: Vec<PathBuf> = plans
             .iter()
-            .map(|&place| Test {
-                plan: &plans[place],
-                work: &folders[place],
-            })
+            .map(|plan| self.evidence.join(plan.title()))
             .collect();
-        Ok((boot, tests))
-    });
-    let boots: Vec<(Boot, Vec<Test<'_>>)> = boots.collect::<std::result::Result<_, Failure>>()?;
-    let treatment = Treatment::default();
-    let requests = boots.iter().map(|(boot, tests)| SmokeRequest {
-        qemu: &host.qemu,
-        accelerator: &host.accelerator,
-        subject: &subject,
-        boot,
-        tests,
-        patience: patience(tests, boot, host),
-        treatment: &treatment,
-        today: today(),
-        environment: &host.environment,
-        listener: context.listener(),
-        interrupt: context.interrupt(),
-    });
-    let requests: Vec<SmokeRequest<'_>> = requests.collect();
-    let answers = baker_vm::smoke_all(&requests, host.capacity);
-    let mut results = Vec::new();
-    for (group, answer) in groups.iter().zip(answers) {
-        let all = answer.map_err(|error| smoke_failure(error, context))?;
-        results.extend(group.iter().copied().zip(all));
+        let groups = baker_vm::shared_boots(self.subject, plans);
+        let boots = groups.iter().map(|group| {
+            let boot = (self.boot)(plans[group[0]].firmware)?;
+            let tests: Vec<Test<'_>> = group
+                .iter()
+                .map(|&place| Test {
+                    plan: &plans[place],
+                    work: &folders[place],
+                })
+                .collect();
+            Ok((boot, tests))
+        });
+        let boots: Vec<(Boot, Vec<Test<'_>>)> =
+            boots.collect::<std::result::Result<_, Failure>>()?;
+        let treatment = Treatment::default();
+        let requests = boots.iter().map(|(boot, tests)| SmokeRequest {
+            qemu: &host.qemu,
+            accelerator: &host.accelerator,
+            subject: self.subject,
+            boot,
+            tests,
+            patience: patience(tests, boot, host),
+            treatment: &treatment,
+            today: today(),
+            environment: &host.environment,
+            listener: context.listener(),
+            interrupt: context.interrupt(),
+        });
+        let requests: Vec<SmokeRequest<'_>> = requests.collect();
+        let answers = baker_vm::smoke_all(&requests, host.capacity);
+        let mut results = Vec::new();
+        for (group, answer) in groups.iter().zip(answers) {
+            let all = answer.map_err(|error| smoke_failure(error, context))?;
+            results.extend(group.iter().copied().zip(all));
+        }
+        results.sort_by_key(|(place, _)| *place);
+        results
+            .into_iter()
+            .map(|(place, evidence)| {
+                let folder = folders[place].clone();
+                write_report(&folder, &evidence)?;
+                context.printer().test(&evidence);
+                Ok(Result { evidence, folder })
+            })
+            .collect()
     }
-    results.sort_by_key(|(place, _)| *place);
-    results
-        .into_iter()
-        .map(|(place, evidence)| {
-            let folder = folders[place].clone();
-            write_report(&folder, &evidence)?;
-            context.printer().test(&evidence);
-            Ok(Result { evidence, folder })
-        })
-        .collect()
 }
 
 fn patience(tests: &[Test<'_>], boot: &Boot, host: &Host) -> Patience {
@@ -315,8 +365,12 @@ pub fn answer_tests(
 
 fn line(result: &Result) -> String {
     let evidence = &result.evidence;
+    let way = match evidence.probe {
+        ProbeWay::Outside => ", judged from outside only",
+        _ => "",
+    };
     format!(
-        "{}: {} after {}.{} s",
+        "{}: {} after {}.{} s{way}",
         evidence.plan.title(),
         evidence.verdict,
         evidence.milliseconds / 1000,
