@@ -456,7 +456,8 @@ fn is_explained(path: &str, report: &ConfigureReport) -> Option<&'static str> {
             .iter()
             .any(|folder| path == format!("/etc/systemd/{folder}/{name}"))
     };
-    if report.masked.iter().any(|(unit, _)| masked(unit)) {
+    let folder = path == "/etc/systemd/system-generators";
+    if report.masked.iter().any(|(unit, _)| masked(unit)) || (folder && !report.masked.is_empty()) {
         return Some("masked, with its reason in the report");
     }
     // One letter of the run levels stands for all of them.

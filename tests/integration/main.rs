@@ -19,3 +19,4 @@ mod resolve_rules;
 mod secure_boot;
 mod slots;
 mod tidy;
+mod verdicts;

@@ -13,6 +13,11 @@ use baker_tests::program::Said;
 /// `recipes/minimal` as it is, its disk with this many slots.
 fn locked(slots: u8) -> Locked {
     Locked::with_secure_boot("minimal", |text| {
+        let text = match slots {
+            // Boots are counted by the loader's own services.
+            2 => text.replace("\"dbus\"]", "\"dbus\", \"systemd-boot\"]"),
+            _ => text,
+        };
         format!("{text}\n[disk]\nslots = {slots}\n")
     })
 }
@@ -179,7 +184,7 @@ fn a_release_wants_keys_and_its_signatures_are_checked() {
     }
     let said = verify(&spoilt);
     said.assert(7, &["does not verify"]);
-    for name in ["minimal_1.0.0.efi", "EFI/BOOT/BOOTX64.EFI"] {
+    for name in ["minimal_1.0.0.efi", "/EFI/BOOT/BOOTX64.EFI"] {
         let words = format!("`{name}` would be refused by Secure Boot");
         assert!(said.stderr.contains(&words), "{words}: {said:#?}");
     }

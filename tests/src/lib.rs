@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod bakery;
 pub mod deb;
+pub mod fixture;
 pub mod mirror;
 pub mod program;
 pub mod world;

@@ -16,7 +16,8 @@ use crate::exit::{Exit, Failure};
 /// Exit codes: 0 done, 1 a fault of baker or the system, 2 wrong command line,
 /// 3 wrong recipe, 4 lock or fetch failed, 5 build failed, 6 the image failed
 /// its test, 7 verification failed, 8 publishing failed, 9 something is missing
-/// on this machine (QEMU, firmware), 130 interrupted.
+/// on this machine (QEMU, firmware), 10 a drill found damage that nobody notices,
+/// 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "baker", version, max_term_width = 80)]
 struct Arguments {
@@ -45,6 +46,8 @@ enum Command {
     Release(commands::release::Args),
     /// Check everything that a release says of itself, offline
     Verify(commands::verify::Args),
+    /// Damage a release bit by bit and show who notices
+    Drill(commands::drill::Args),
 }
 
 /// Runs the program.
@@ -75,6 +78,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Run(args) => commands::run::run(&args, context),
         Command::Release(args) => commands::release::run(&args, context),
         Command::Verify(args) => commands::verify::run(&args, context),
+        Command::Drill(args) => commands::drill::run(&args, context),
     }
 }
 

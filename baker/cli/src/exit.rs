@@ -30,6 +30,8 @@ pub enum Exit {
     Publish = 8,
     /// 9: something that baker needs is missing on this machine: QEMU, firmware, a tool.
     Environment = 9,
+    /// 10: a drill damaged a release and nobody noticed.
+    Drill = 10,
     /// 130: interrupted by a person (128 + SIGINT, as shells count).
     Interrupted = 130,
 }
@@ -129,6 +131,7 @@ mod tests {
             (Exit::Verify, 7),
             (Exit::Publish, 8),
             (Exit::Environment, 9),
+            (Exit::Drill, 10),
             (Exit::Interrupted, 130),
         ];
         for (exit, code) in codes {

@@ -28,6 +28,7 @@ pub(super) fn map(map: &mut Map<'_>, partition: &Partition) -> Result<(), Anatom
                 continue;
             }
             Part::Entry => EspPart::Entry(path),
+            Part::EntryNotes => EspPart::EntryNotes(path),
             Part::FreeEntries => EspPart::FreeEntries(path),
             Part::FileSlack => EspPart::Slack(path),
             part => EspPart::Volume(part),

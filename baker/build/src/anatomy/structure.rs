@@ -93,6 +93,8 @@ pub enum EspPart {
     Volume(fat::Part),
     /// Entries in a directory for this path.
     Entry(String),
+    /// Times in them; label, `.` and `..`.
+    EntryNotes(String),
     /// Free entries of this directory.
     FreeEntries(String),
     /// Content of a file that is no program.
@@ -163,7 +165,7 @@ pub enum TreePart {
     SuperBlock,
     /// Its UUID.
     Uuid,
-    /// The rest of its block.
+    /// What lies between and behind its fields.
     SuperBlockRest,
     /// Hashes of blocks of the level below; level 0 lies over the data.
     Level(u32),
@@ -206,7 +208,7 @@ impl Structure {
             },
             Self::HashTree { part, .. } => match part {
                 TreePart::Rest => Standing::Unused("it lies behind the hash tree"),
-                TreePart::SuperBlockRest => Standing::Unused("the superblock ends before it"),
+                TreePart::SuperBlockRest => Standing::Unused("no field of the superblock is there"),
                 TreePart::Uuid => Standing::Unused("it names the device for people only"),
                 TreePart::SuperBlock | TreePart::Level(_) => Standing::Content,
             },
@@ -248,6 +250,7 @@ impl EspPart {
                 _ => Standing::Unused("it belongs to no file"),
             },
             Self::Entry(_) => Standing::Pointer(FINDS),
+            Self::EntryNotes(_) => Standing::Unused("the firmware looks at no times and labels"),
             Self::File(_) => {
                 Standing::Pointer("it only chooses among programs that the firmware verifies")
             }
@@ -320,10 +323,13 @@ impl fmt::Display for EspPart {
                 fat::Part::FreeTable(copy) => write!(f, "FAT {} free entries", copy + 1),
                 fat::Part::FreeClusters => f.write_str("free clusters"),
                 fat::Part::Tail => f.write_str("tail"),
-                fat::Part::Entry | fat::Part::FreeEntries => f.write_str("directory"),
+                fat::Part::Entry | fat::Part::EntryNotes | fat::Part::FreeEntries => {
+                    f.write_str("directory")
+                }
                 fat::Part::File(_) | fat::Part::FileSlack => f.write_str("file"),
             },
             Self::Entry(path) => write!(f, "entry of {path}"),
+            Self::EntryNotes(path) => write!(f, "entry notes of {path}"),
             Self::FreeEntries(path) => write!(f, "free entries of {path}"),
             Self::File(path) => write!(f, "file {path}"),
             Self::Slack(path) => write!(f, "slack of {path}"),

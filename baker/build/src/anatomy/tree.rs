@@ -6,8 +6,8 @@ use baker_model::layout::Partition;
 use super::structure::{Structure, TreePart};
 use super::{AnatomyError, Map, partition_error};
 
-/// Bytes of `struct verity_sb`.
-const SUPER_BLOCK: u64 = 512;
+/// Room for the salt in the superblock.
+const SALT_ROOM: u64 = 256;
 
 /// Adds everything of a hash partition.
 pub(super) fn map(map: &mut Map<'_>, partition: &Partition) -> Result<(), AnatomyError> {
@@ -32,10 +32,18 @@ pub(super) fn map(map: &mut Map<'_>, partition: &Partition) -> Result<(), Anatom
         };
         map.add(start + range.start..start + range.end, structure);
     };
-    add(0..16, TreePart::SuperBlock);
+    // `struct verity_sb` of cryptsetup; what is not named is padding.
+    add(0..16, TreePart::SuperBlock); // signature, version, hash type
     add(16..32, TreePart::Uuid);
-    add(32..SUPER_BLOCK, TreePart::SuperBlock);
-    add(SUPER_BLOCK..BLOCK, TreePart::SuperBlockRest);
+    let name = head[32..64].iter().take_while(|byte| **byte != 0).count() as u64;
+    let name_end = (32 + name + 1).min(64);
+    add(32..name_end, TreePart::SuperBlock); // algorithm and the zero behind it
+    add(name_end..64, TreePart::SuperBlockRest);
+    add(64..82, TreePart::SuperBlock); // block sizes, data blocks, size of the salt
+    add(82..88, TreePart::SuperBlockRest);
+    let salt = u64::from(u16::from_le_bytes([head[80], head[81]])).min(SALT_ROOM);
+    add(88..88 + salt, TreePart::SuperBlock);
+    add(88 + salt..BLOCK, TreePart::SuperBlockRest);
     let mut at = BLOCK;
     // The highest level comes first.
     for (level, blocks) in (0_u32..).zip(&levels).collect::<Vec<_>>().into_iter().rev() {

@@ -5,6 +5,7 @@
 
 mod bake;
 mod boot_keys;
+mod drill;
 mod foreign;
 mod host;
 mod release;
@@ -17,8 +18,11 @@ use std::path::{Path, PathBuf};
 
 use baker_model::recipe::Recipe;
 
+use crate::exit::{Exit, Failure};
+
 pub use bake::{BakeRequest, bake_draft};
 pub use boot_keys::{BootKeys, NewKeys};
+pub use drill::{DrillRequest, Extent, drill};
 pub use foreign::{Foreign, Named, read_plans};
 pub use host::Host;
 pub use release::{ReleaseRequest, refuse_existing, release};
@@ -58,6 +62,13 @@ pub const RECIPE: &str = "recipe.toml";
 
 /// The lock as built, inside a release.
 pub const LOCK: &str = "recipe.lock";
+
+/// A temporary folder cannot be made or written to.
+fn workdir_failure(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Internal, error)
+        .context("cannot work in a temporary folder")
+        .help("make room, or name another folder in TMPDIR")
+}
 
 /// Where the evidence of a release's tests is kept outside of the release.
 pub fn evidence_folder(evidence: &Path, release: &str) -> PathBuf {

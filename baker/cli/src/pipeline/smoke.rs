@@ -1,14 +1,16 @@
 //! Booting a draft or release: for the judge, or for a person.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf, absolute};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_formats::pe;
+use baker_model::event::Silent;
 use baker_model::manifest::FileRole;
 use baker_model::plan::{Day, DiskBus, Firmware, ProbeWay, TestPlan};
-use baker_model::{Digest, Manifest, Recipe};
+use baker_model::{Digest, Digester, Manifest, Recipe};
 use baker_vm::{
     Boot, DirectBoot, Disk, Display, Evidence, Machine, Medium, MediumFormat, Network, OnReset,
     Patience, ProbeOffer, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog,
@@ -75,6 +77,29 @@ impl Booted {
     pub(super) fn recipe(&self) -> Option<Recipe> {
         let (path, _) = self.file(FileRole::Recipe).ok()?;
         Recipe::parse(&fs::read_to_string(path).ok()?).ok()
+    }
+
+    /// The same, whatever bytes the disk holds now: for disks that were damaged on purpose.
+    pub(super) fn with_disk_as_it_is(mut self) -> std::result::Result<Self, Failure> {
+        let (path, _) = self.file(FileRole::Disk)?;
+        let unreadable = |error| {
+            Failure::new(Exit::Internal, error).context(format!("cannot read {}", path.display()))
+        };
+        let mut file = fs::File::open(&path).map_err(unreadable)?;
+        let mut digester = Digester::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer).map_err(unreadable)? {
+                0 => break,
+                count => digester.update(&buffer[..count]),
+            }
+        }
+        let digest = digester.finish();
+        let disks = self.manifest.files.iter_mut();
+        for file in disks.filter(|file| file.role == FileRole::Disk) {
+            file.sha256 = digest;
+        }
+        Ok(self)
     }
 
     pub(super) fn file(&self, role: FileRole) -> std::result::Result<(PathBuf, Digest), Failure> {
@@ -192,6 +217,41 @@ pub(super) fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
         .map_err(|error| {
             Failure::new(Exit::Internal, error).context("cannot make a temporary folder")
         })
+}
+
+/// Boots by one plan and says nothing of it but what it found.
+pub(super) fn boot_quietly(
+    booted: &Booted,
+    plan: &TestPlan,
+    host: &Host,
+    folder: &Path,
+    context: &Context,
+) -> std::result::Result<Evidence, Failure> {
+    let scratch = scratch()?;
+    let boot = booted.boot(plan.firmware, host, scratch.path())?;
+    let tests = [Test { plan, work: folder }];
+    let request = SmokeRequest {
+        qemu: &host.qemu,
+        accelerator: &host.accelerator,
+        subject: &subject(booted)?,
+        boot: &boot,
+        tests: &tests,
+        patience: patience(&tests, &boot, host),
+        treatment: &Treatment::default(),
+        today: today(),
+        environment: &host.environment,
+        listener: &Silent,
+        interrupt: context.interrupt(),
+    };
+    let mut all = baker_vm::smoke(&request).map_err(|error| smoke_failure(error, context))?;
+    let evidence = all.pop().ok_or_else(|| {
+        Failure::message(
+            Exit::Internal,
+            "the smoke test gave no evidence for its plan",
+        )
+    })?;
+    write_report(folder, &evidence)?;
+    Ok(evidence)
 }
 
 /// Folder inside the evidence for kernel and initrd of direct boots: the command that repeats a

@@ -33,8 +33,10 @@ pub enum Part {
     Table(u8),
     /// Entries of an allocation table for free clusters, and those behind the last cluster.
     FreeTable(u8),
-    /// Entries of a directory: the name of a file or folder, its times, size and first cluster.
+    /// Entries of a directory: the name of a file or folder, its size and first cluster.
     Entry,
+    /// Times in such an entry; the label, and the entries `.` and `..`, which no path names.
+    EntryNotes,
     /// Free entries of a directory.
     FreeEntries,
     /// Content of a file; the number is the first byte of the range in the file.
@@ -385,8 +387,12 @@ impl Map<'_> {
                 long.reverse();
                 let child = Child::read(folder, &entry, &long.concat());
                 long.clear();
+                let short = slots.pop();
                 for slot in slots.drain(..) {
                     self.add(slot, Part::Entry, Some(&child.path));
+                }
+                if let Some(slot) = short {
+                    self.short_entry(slot.start, &child);
                 }
                 if child.leads_on {
                     children.push(child);
@@ -397,6 +403,30 @@ impl Map<'_> {
             self.add(slot, Part::FreeEntries, Some(folder));
         }
         Ok(children)
+    }
+
+    /// The entry proper; fields by offset: fatgen103, "FAT 32 Byte Directory Entry Structure".
+    fn short_entry(&mut self, at: u64, child: &Child) {
+        let path = Some(child.path.as_str());
+        if !child.leads_on {
+            self.add(at..at + ENTRY, Part::EntryNotes, path);
+            return;
+        }
+        let fields = [
+            (0, Part::Entry),       // name, attributes
+            (12, Part::EntryNotes), // reserved, creation, last access
+            (20, Part::Entry),      // cluster, high half
+            (22, Part::EntryNotes), // last change
+            (26, Part::Entry),      // cluster, low half; size
+        ];
+        let ends = fields
+            .iter()
+            .skip(1)
+            .map(|(start, _)| *start)
+            .chain([ENTRY]);
+        for ((start, part), end) in fields.iter().zip(ends) {
+            self.add(at + start..at + end, *part, path);
+        }
     }
 
     /// The allocation tables, by what their entries are about.

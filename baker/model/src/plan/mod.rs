@@ -72,6 +72,10 @@ pub struct TestPlan {
     /// True when the root must refuse writes. Always asked of images that baker made.
     #[serde(skip_serializing_if = "is_default")]
     pub root_read_only: bool,
+    /// True when every block of the device under the root must be readable: with dm-verity, when
+    /// every block must be as built.
+    #[serde(skip_serializing_if = "is_default")]
+    pub root_readable: bool,
     /// True when the image must hold no shell.
     #[serde(skip_serializing_if = "is_default")]
     pub no_shell: bool,
@@ -130,6 +134,7 @@ impl Default for TestPlan {
             commands: Vec::new(),
             files: Vec::new(),
             root_read_only: false,
+            root_readable: false,
             no_shell: false,
             no_package_manager: false,
             setuid: None,

@@ -145,6 +145,10 @@ impl List {
         if plan.root_read_only || subject.carries_probe {
             self.ask("the root refuses writes".to_owned(), Check::RootReadOnly);
         }
+        if plan.root_readable {
+            let what = "every block of the root can be read".to_owned();
+            self.ask(what, Check::RootReadable);
+        }
         if plan.firmware == Firmware::UefiSecure {
             let what = "the firmware enforces Secure Boot".to_owned();
             self.ask(what, Check::SecureBoot);

@@ -102,14 +102,14 @@ fn the_volume_lies_as_fsck_and_mtools_say() {
         let free = bench.regions("ESP FAT 2 free entries");
         assert_eq!(free.last().unwrap().range.end, data);
         assert!(entries <= table, "{said}");
-        assert_eq!(starts("ESP entry of /ESP"), data);
+        assert_eq!(starts("ESP entry notes of /ESP"), data);
     }
     let Some(mut show) = judge("mshowfat") else {
         return;
     };
     let said = run(show.arg("-i").arg(&esp).arg("::loader/loader.conf"));
     let cluster = number(&said, "<");
-    let root = bench.regions("ESP entry of /ESP")[0].range.start;
+    let root = bench.regions("ESP entry notes of /ESP")[0].range.start;
     let (from, end) = bench.place("ESP file /loader/loader.conf");
     // The root directory is cluster 2.
     assert_eq!((from - root) % 512, 0);
@@ -119,6 +119,14 @@ fn the_volume_lies_as_fsck_and_mtools_say() {
     let size = u64::from(boot[13]) * 512;
     assert_eq!(from, root + (cluster - 2) * size);
     assert_eq!(end - from, b"timeout 2\n".len() as u64);
+    let entry = bench.regions("ESP entry of /loader/loader.conf");
+    let last = entry.last().unwrap().range.clone();
+    let disk = |at| {
+        let mut field = [0; 4];
+        disk.read_exact_at(at, &mut field).unwrap();
+        u64::from(u32::from_le_bytes(field))
+    };
+    assert_eq!((last.end - last.start, disk(last.end - 4)), (6, end - from));
     let slack = bench.place("ESP slack of /loader/loader.conf");
     assert_eq!(slack, (end, from + size));
 }
@@ -228,7 +236,16 @@ fn the_tree_has_the_levels_of_its_data() {
         (from - start, end - start)
     };
     assert_eq!(place("UUID"), (16, 32));
-    assert_eq!(place("superblock, rest"), (512, 4096));
+    let parts = |part| -> Vec<_> {
+        let regions = bench.regions(&name(part)).into_iter();
+        let place = |region: &Region| (region.range.start - start, region.range.end - start);
+        regions.map(place).collect()
+    };
+    // Version 1, "sha256", 4096-byte blocks, a salt of 32 bytes.
+    let fields = [(0, 16), (32, 39), (64, 82), (88, 120)];
+    assert_eq!(parts("superblock"), fields);
+    let rest = [(39, 64), (82, 88), (120, 4096)];
+    assert_eq!(parts("superblock, rest"), rest);
     assert_eq!(place("level 0"), (tree - leaves * 4096, tree));
     assert_eq!(place("rest").0, tree);
     assert_eq!(leaves, 1, "one level only: the block behind the superblock");
