@@ -145,7 +145,9 @@ fn what_cannot_be_judged_is_refused_before_it_boots() {
     let baker = Baker::new();
     let home = baker.home();
     fs::write(home.join("disk.raw"), [0; 4096]).unwrap();
-    fs::write(home.join("old.qcow"), b"QFI\xfb\0\0\0\x01").unwrap();
+    let mut old = vec![0; 4096];
+    old[..8].copy_from_slice(b"QFI\xfb\0\0\0\x01");
+    fs::write(home.join("old.qcow"), old).unwrap();
     let mut child = vec![0; 4096];
     child[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
     child[14..20].copy_from_slice(&[0x02, 0, 0, 0, 0, 11]);

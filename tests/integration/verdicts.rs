@@ -455,6 +455,15 @@ fn a_killed_qemu_has_died() {
     assert_eq!(answer.verdict, "qemu-died", "{}", answer.detail);
 }
 
+/// A child of any thread of the process.
+fn child_of(parent: u32) -> Option<String> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).ok()?;
+    let children = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).ok();
+    let lists: Vec<String> = tasks.flatten().filter_map(children).collect();
+    let mut all = lists.iter().flat_map(|list| list.split_whitespace());
+    all.next().map(str::to_owned)
+}
+
 /// Kills the QEMU below the process `parent` once its guest has said something; false when there
 /// was none within two minutes.
 fn kill_qemu_of(parent: u32, evidence: &Path) -> bool {
@@ -464,13 +473,7 @@ fn kill_qemu_of(parent: u32, evidence: &Path) -> bool {
         if fs::metadata(log).map_or(0, |log| log.len()) == 0 {
             continue;
         }
-        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-        let Some(child) = children
-            .unwrap_or_default()
-            .split_whitespace()
-            .next()
-            .map(str::to_owned)
-        else {
+        let Some(child) = child_of(parent) else {
             continue;
         };
         let status = std::process::Command::new("kill")

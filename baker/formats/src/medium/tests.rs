@@ -1,3 +1,5 @@
+//! Images that are what they say, and images that name other files.
+
 use std::fs::File;
 use std::io::Cursor;
 use std::path::Path;
