@@ -90,7 +90,7 @@ impl Foreign {
             Some(medium) => {
                 let kind = kind_of(medium.format).name();
                 format!(
-                    "{} is a {kind} image, {}",
+                    "{}: image of kind {kind}, sha256 {}",
                     medium.path.display(),
                     self.digest
                 )
@@ -217,7 +217,7 @@ fn recognise(path: &Path, chosen: Option<Kind>) -> Result<Medium, Failure> {
         (Some(chosen), Ok(found)) if chosen == found => found,
         (Some(chosen), Ok(found)) => {
             let (path, found, chosen) = (path.display(), found.name(), chosen.name());
-            let problem = format!("{path} is a {found} image, not {chosen}");
+            let problem = format!("{path} is an image of kind {found}, not {chosen}");
             return Err(Failure::message(Exit::Usage, problem).help("leave --format out"));
         }
     };

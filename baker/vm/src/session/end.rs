@@ -26,7 +26,8 @@ impl Session<'_> {
         if self.setting.machine.display == Display::Hidden && self.exited.is_none() {
             self.picture(&mut warnings).await;
         }
-        if self.passed() && self.exited.is_none() {
+        // A guest without a probe has nobody who could be asked.
+        if self.passed() && self.exited.is_none() && self.port.is_some() {
             shutdown = self.power_off(&mut warnings).await?;
         }
         if self.exited.is_none() {
