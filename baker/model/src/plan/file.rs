@@ -16,7 +16,7 @@ pub struct PlanFile {
     #[serde(default)]
     pub summary: String,
     /// The tests.
-    #[serde(rename = "test")]
+    #[serde(default, rename = "test")]
     pub tests: Vec<TestPlan>,
 }
 
@@ -47,6 +47,7 @@ mod tests {
         assert_eq!(PlanFile::parse(good).unwrap().tests.len(), 1);
         let rows = [
             ("test = []", "no [[test]]"),
+            ("", "no [[test]]"),
             ("[[test]]\nfirmwares = \"bios\"\n", "firmware"),
             ("[[test]]\nname = \"a/b\"\n", "a/b"),
             ("[[test]]\nlistening = [\"22\"]\n", "tcp:22"),
