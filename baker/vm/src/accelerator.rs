@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
+use crate::architecture::Architecture;
 use crate::arguments::Arguments;
 use crate::child::die_with_parent;
 use crate::environment::Environment;
@@ -60,6 +61,12 @@ pub fn probe_accelerator(qemu: &Qemu, environment: &Environment) -> AcceleratorC
         return tcg(format!(
             "the guest is {}, this host is {host}",
             qemu.architecture
+        ));
+    }
+    if qemu.architecture != Architecture::Amd64 {
+        let guest = qemu.architecture;
+        return tcg(format!(
+            "there is no probe guest for {guest}, and KVM is not used unproven"
         ));
     }
     let kvm = &environment.kvm;

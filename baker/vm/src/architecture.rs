@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use baker_model::recipe;
+
 /// The CPU family of a guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Architecture {
@@ -97,6 +99,15 @@ impl Architecture {
     #[must_use]
     pub(crate) fn is_host(self) -> bool {
         self.row().machine_name == std::env::consts::ARCH
+    }
+}
+
+impl From<recipe::Architecture> for Architecture {
+    fn from(target: recipe::Architecture) -> Self {
+        match target {
+            recipe::Architecture::Amd64 => Self::Amd64,
+            recipe::Architecture::Arm64 => Self::Arm64,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::architecture::Architecture;
 use crate::environment::{Environment, is_file};
 
 const BUILDS: &str = include_str!("../../../firmware/ovmf/builds.toml");
@@ -25,12 +26,15 @@ pub struct Ovmf {
 pub enum OvmfError {
     /// None of the known builds is installed.
     #[error(
-        "no {what} for virtual machines found; install it ({}) or set {code} and {vars}",
+        "no {what} for virtual {architecture} machines found; install it ({}) or set {code} and \
+         {vars}",
         hints.join("; ")
     )]
     Missing {
         /// What was looked for.
         what: &'static str,
+        /// The machines that it was looked for.
+        architecture: Architecture,
         /// Variable that names the code.
         code: &'static str,
         /// Variable that names the variable store template.
@@ -65,13 +69,18 @@ struct Builds {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Build {
+    /// Debian's name of the machines that it is for.
+    architecture: String,
     distribution: String,
     install: String,
     code: PathBuf,
-    /// The build that can enforce Secure Boot; it takes a copy of the same template.
+    /// The build that can enforce Secure Boot.
     #[serde(default)]
     secure_code: Option<PathBuf>,
     vars: PathBuf,
+    /// The template for Secure Boot, where it is another.
+    #[serde(default)]
+    secure_vars: Option<PathBuf>,
     /// For people who read the file.
     #[serde(rename = "tried")]
     _tried: String,
@@ -82,55 +91,69 @@ impl Ovmf {
     ///
     /// # Errors
     /// Nothing is installed, or an override is incomplete or names no file.
-    pub fn discover(environment: &Environment) -> Result<Self, OvmfError> {
+    pub fn discover(
+        environment: &Environment,
+        architecture: Architecture,
+    ) -> Result<Self, OvmfError> {
         let code = ("BAKER_OVMF_CODE", &environment.ovmf_code);
         let vars = ("BAKER_OVMF_VARS", &environment.ovmf_vars);
         match overridden(code, vars)? {
             Some(ovmf) => Ok(ovmf),
-            None => Self::first_installed(Path::new("/"), Kind::Plain),
+            None => Self::first_installed(Path::new("/"), architecture, Kind::Plain),
         }
     }
 
     /// Finds firmware that can enforce Secure Boot: both overrides, else the first known build
-    /// that is installed. Its template holds no keys: [`crate::Boot::UefiSecure`] wants a copy
-    /// with keys enrolled.
+    /// that is installed. [`crate::Boot::UefiSecure`] wants a copy of its template, in which the
+    /// keys are those of the release and no others.
     ///
     /// # Errors
     /// Nothing is installed, or an override is incomplete or names no file.
-    pub fn discover_secure(environment: &Environment) -> Result<Self, OvmfError> {
+    pub fn discover_secure(
+        environment: &Environment,
+        architecture: Architecture,
+    ) -> Result<Self, OvmfError> {
         let code = ("BAKER_OVMF_SECURE_CODE", &environment.ovmf_secure_code);
         let vars = ("BAKER_OVMF_SECURE_VARS", &environment.ovmf_secure_vars);
         match overridden(code, vars)? {
             Some(ovmf) => Ok(ovmf),
-            None => Self::first_installed(Path::new("/"), Kind::Secure),
+            None => Self::first_installed(Path::new("/"), architecture, Kind::Secure),
         }
     }
 
     /// The first known build below `root`.
-    fn first_installed(root: &Path, kind: Kind) -> Result<Self, OvmfError> {
+    fn first_installed(
+        root: &Path,
+        architecture: Architecture,
+        kind: Kind,
+    ) -> Result<Self, OvmfError> {
         let builds: Builds = toml::from_str(BUILDS).expect("the compiled-in list parses (tested)");
         let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-        let known = builds.build.iter().filter_map(|build| {
-            let code = match kind {
-                Kind::Plain => &build.code,
-                Kind::Secure => build.secure_code.as_ref()?,
-            };
-            Some((code, build))
+        let fitting = |build: &&Build| build.architecture == architecture.name();
+        let known = builds.build.iter().filter(fitting).filter_map(|build| {
+            Some(match kind {
+                Kind::Plain => (&build.code, &build.vars, build),
+                Kind::Secure => {
+                    let vars = build.secure_vars.as_ref().unwrap_or(&build.vars);
+                    (build.secure_code.as_ref()?, vars, build)
+                }
+            })
         });
         known
             .clone()
-            .map(|(code, build)| Self {
+            .map(|(code, vars, _)| Self {
                 code: below(code),
-                vars: below(&build.vars),
+                vars: below(vars),
             })
             .find(|ovmf| is_file(&ovmf.code) && is_file(&ovmf.vars))
             .ok_or_else(|| {
                 let hint = |build: &Build| format!("{}: `{}`", build.distribution, build.install);
-                let mut hints: Vec<_> = known.map(|(_, build)| hint(build)).collect();
+                let mut hints: Vec<_> = known.map(|(_, _, build)| hint(build)).collect();
                 hints.dedup();
                 let (what, code, vars) = kind.words();
                 OvmfError::Missing {
                     what,
+                    architecture,
                     code,
                     vars,
                     hints,
@@ -197,24 +220,21 @@ mod tests {
     #[test]
     fn the_first_complete_pair_wins_and_none_is_explained() {
         let root = tempfile::tempdir().unwrap();
-        let missing = Ovmf::first_installed(root.path(), Kind::Plain)
-            .unwrap_err()
-            .to_string();
+        let installed = |architecture, kind| Ovmf::first_installed(root.path(), architecture, kind);
+        let plain = || installed(Architecture::Amd64, Kind::Plain);
+        let missing = plain().unwrap_err().to_string();
         assert!(missing.contains("apt-get install ovmf"), "{missing}");
         assert!(missing.contains("BAKER_OVMF_CODE"), "{missing}");
 
         let folder = root.path().join("usr/share/OVMF");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("OVMF_CODE_4M.fd"), "").unwrap();
-        assert!(
-            Ovmf::first_installed(root.path(), Kind::Plain).is_err(),
-            "code without variables"
-        );
+        assert!(plain().is_err(), "code without variables");
         std::fs::write(folder.join("OVMF_VARS_4M.fd"), "").unwrap();
-        let found = Ovmf::first_installed(root.path(), Kind::Plain).unwrap();
+        let found = plain().unwrap();
         assert_eq!(found.vars, folder.join("OVMF_VARS_4M.fd"));
 
-        let secure = || Ovmf::first_installed(root.path(), Kind::Secure);
+        let secure = || installed(Architecture::Amd64, Kind::Secure);
         let missing = secure().unwrap_err().to_string();
         assert!(missing.contains("Secure Boot"), "{missing}");
         assert!(missing.contains("BAKER_OVMF_SECURE_CODE"), "{missing}");
@@ -222,6 +242,15 @@ mod tests {
         let found = secure().unwrap();
         assert_eq!(found.code, folder.join("OVMF_CODE_4M.secboot.fd"));
         assert_eq!(found.vars, folder.join("OVMF_VARS_4M.fd"));
+
+        // Firmware of other machines is none.
+        let other = installed(Architecture::Arm64, Kind::Plain);
+        let missing = other.unwrap_err().to_string();
+        assert!(missing.contains("arm64"), "{missing}");
+        assert!(
+            missing.contains("apt-get install qemu-efi-aarch64"),
+            "{missing}"
+        );
     }
 
     #[test]
@@ -232,14 +261,16 @@ mod tests {
             ..Environment::of_process()
         };
         assert!(matches!(
-            Ovmf::discover(&environment),
+            Ovmf::discover(&environment, Architecture::Amd64),
             Err(OvmfError::Half { .. })
         ));
         let environment = Environment {
             ovmf_vars: Some("/nonexistent".into()),
             ..environment
         };
-        let error = Ovmf::discover(&environment).unwrap_err().to_string();
+        let error = Ovmf::discover(&environment, Architecture::Amd64)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("BAKER_OVMF_VARS names /nonexistent"),
             "{error}"

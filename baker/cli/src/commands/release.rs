@@ -49,7 +49,10 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     pipeline::refuse_existing(&folder, &args.to)?;
     let host = match &args.waive_tests {
-        None => Some(Host::find(&folder.recipe.tests)?),
+        None => Some(Host::find(
+            &folder.recipe.tests,
+            folder.recipe.architecture,
+        )?),
         Some(_) => None,
     };
     context.fetch_inputs(&lock, FetchOptions::default())?;

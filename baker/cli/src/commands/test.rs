@@ -8,6 +8,7 @@ use baker_vm::DirectBoot;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::guest;
 use crate::pipeline::{self, Booted, Copies, Foreign, Host, Named};
 
 /// Boots the very bytes of an image in QEMU, once for each test, and judges
@@ -118,7 +119,7 @@ fn test_release(args: &Args, release: &Path, context: &Context) -> Result<Tested
         None => chosen(&manifest.plans, &args.only)?,
         Some(_) => vec![TestPlan::default()],
     };
-    let host = Host::find(&plans)?;
+    let host = Host::find(&plans, pipeline::architecture(manifest)?)?;
     context.printer().say(&host.accelerator.reason);
     let name = format!("{}-{}", manifest.name, manifest.version);
     let evidence = pipeline::evidence_folder(&args.evidence, &name);
@@ -149,7 +150,7 @@ fn test_foreign(args: &Args, context: &Context) -> Result<Tested, Failure> {
     let foreign = Foreign::read(named, context)?;
     foreign.check(&plans)?;
     context.printer().say(&foreign.summary());
-    let host = Host::find(&plans)?;
+    let host = Host::find(&plans, guest::NATIVE)?;
     context.printer().say(&host.accelerator.reason);
     let name = foreign.name();
     let evidence = pipeline::evidence_folder(&args.evidence, &name);

@@ -3,16 +3,36 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
+use baker_model::Manifest;
 use baker_model::plan::{Firmware, TestPlan};
+use baker_model::recipe::Architecture;
 use baker_vm::{
-    AcceleratorChoice, Architecture, Capacity, Environment, Ovmf, OvmfError, Qemu,
-    probe_accelerator,
+    AcceleratorChoice, Capacity, Environment, Ovmf, OvmfError, Qemu, probe_accelerator,
 };
 
 use crate::exit::{Exit, Failure};
 
-/// Mends missing firmware.
-const INSTALL: &str = "install the firmware: apt-get install ovmf";
+/// Mends missing QEMU or firmware, in Debian's words; the failure itself knows others.
+const fn install(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "install them: apt-get install qemu-system-x86 ovmf",
+        Architecture::Arm64 => "install them: apt-get install qemu-system-arm qemu-efi-aarch64",
+    }
+}
+
+/// The machines that a manifest names.
+///
+/// # Errors
+/// This baker knows no such machines.
+pub fn architecture(manifest: &Manifest) -> Result<Architecture, Failure> {
+    Architecture::named(&manifest.architecture).ok_or_else(|| {
+        let problem = format!(
+            "{} {} is for {} machines, which this baker cannot boot",
+            manifest.name, manifest.version, manifest.architecture
+        );
+        Failure::message(Exit::Environment, problem)
+    })
+}
 
 /// QEMU, firmware and accelerator.
 #[derive(Debug)]
@@ -25,39 +45,46 @@ pub struct Host {
     pub accelerator: AcceleratorChoice,
     /// What tests that run at once may use together.
     pub capacity: Capacity,
+    install: &'static str,
     ovmf: Option<Ovmf>,
     secure_ovmf: Option<Ovmf>,
 }
 
 impl Host {
-    /// Finds what these plans need.
+    /// Finds what these plans need on machines of this architecture.
     ///
     /// # Errors
-    /// QEMU is missing, or OVMF is and a plan boots by UEFI.
-    pub fn find<'a>(plans: impl IntoIterator<Item = &'a TestPlan>) -> Result<Self, Failure> {
+    /// QEMU is missing, or firmware is and a plan boots by UEFI.
+    pub fn find<'a>(
+        plans: impl IntoIterator<Item = &'a TestPlan>,
+        architecture: Architecture,
+    ) -> Result<Self, Failure> {
         let environment = Environment::of_process();
-        let missing = |error| {
-            Failure::new(Exit::Environment, error)
-                .help("install QEMU: apt-get install qemu-system-x86 ovmf")
-        };
-        let qemu = Qemu::discover(&environment, Architecture::Amd64).map_err(missing)?;
+        let install = install(architecture);
+        let qemu = Qemu::discover(&environment, architecture.into())
+            .map_err(|error| Failure::new(Exit::Environment, error).help(install))?;
         let plans: Vec<_> = plans.into_iter().collect();
         let firmwares: Vec<_> = plans.iter().map(|plan| plan.firmware).collect();
         let needed = |ovmf: Result<Ovmf, OvmfError>, firmware| match ovmf {
             Ok(ovmf) => Ok(Some(ovmf)),
             Err(error) if firmwares.contains(&firmware) => {
-                Err(Failure::new(Exit::Environment, error).help(INSTALL))
+                Err(Failure::new(Exit::Environment, error).help(install))
             }
             Err(_) => Ok(None),
         };
-        let ovmf = needed(Ovmf::discover(&environment), Firmware::Uefi)?;
-        let secure_ovmf = needed(Ovmf::discover_secure(&environment), Firmware::UefiSecure)?;
+        let ovmf = needed(
+            Ovmf::discover(&environment, qemu.architecture),
+            Firmware::Uefi,
+        )?;
+        let secure_ovmf = Ovmf::discover_secure(&environment, qemu.architecture);
+        let secure_ovmf = needed(secure_ovmf, Firmware::UefiSecure)?;
         let accelerator = probe_accelerator(&qemu, &environment);
         Ok(Self {
             environment,
             qemu,
             accelerator,
             capacity: capacity(&plans),
+            install,
             ovmf,
             secure_ovmf,
         })
@@ -67,7 +94,7 @@ impl Host {
     pub fn ovmf(&self) -> Result<&Ovmf, Failure> {
         self.ovmf.as_ref().ok_or_else(|| {
             let problem = "there is no UEFI firmware on this machine";
-            Failure::message(Exit::Environment, problem).help(INSTALL)
+            Failure::message(Exit::Environment, problem).help(self.install)
         })
     }
 
@@ -76,7 +103,7 @@ impl Host {
     pub fn secure_ovmf(&self) -> Result<&Ovmf, Failure> {
         self.secure_ovmf.as_ref().ok_or_else(|| {
             let problem = "there is no UEFI firmware with Secure Boot on this machine";
-            Failure::message(Exit::Environment, problem).help(INSTALL)
+            Failure::message(Exit::Environment, problem).help(self.install)
         })
     }
 }

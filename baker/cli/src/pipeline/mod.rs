@@ -24,7 +24,7 @@ pub use bake::{BakeRequest, bake_draft};
 pub use boot_keys::{BootKeys, NewKeys};
 pub use drill::{DrillRequest, Extent, drill};
 pub use foreign::{Foreign, Named, read_plans};
-pub use host::Host;
+pub use host::{Host, architecture};
 pub use release::{ReleaseRequest, refuse_existing, release};
 pub use report::{Copies, write_reports};
 pub use secure_boot::check_boot_signatures;

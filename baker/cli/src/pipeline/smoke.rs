@@ -18,7 +18,7 @@ use baker_vm::{
 };
 
 use super::foreign::Foreign;
-use super::host::Host;
+use super::host::{self, Host};
 use super::secure_boot;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -473,7 +473,7 @@ pub fn run(
         memory_mib,
         ..TestPlan::default()
     };
-    let host = Host::find([&plan])?;
+    let host = Host::find([&plan], host::architecture(&booted.manifest)?)?;
     let scratch = scratch()?;
     let (disk, _) = booted.file(FileRole::Disk)?;
     if let Err(error) = fs::File::open(&disk) {

@@ -83,6 +83,13 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// The one that Debian calls so; none for machines that baker does not know.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Amd64, Self::Arm64];
+        all.into_iter().find(|known| known.name() == name)
+    }
+
     /// Debian's name.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -26,7 +26,7 @@ use baker_ship::Trust;
 use baker_ship::envelope::Envelope;
 use baker_vm::Capacity;
 
-use super::host::Host;
+use super::host::{Host, architecture};
 use super::smoke::{Booted, boot_quietly};
 use super::workdir_failure;
 use crate::context::Context;
@@ -98,7 +98,7 @@ pub fn drill(request: &DrillRequest<'_>, context: &Context) -> Result<DrillRepor
         ));
     }
     let plan = plan(manifest);
-    let host = Host::find([&plan])?;
+    let host = Host::find([&plan], architecture(manifest)?)?;
     let jobs = jobs(request.jobs, &plan, host.capacity);
     let runner = Runner {
         request,
