@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use baker_fetch::{FetchError, FetchOptions, Fetched, LockError, Sources, Store};
-use baker_model::lock::GuestLock;
 use baker_model::{Interrupt, Listener, Lock};
 use baker_ship::{Key, Passphrase, Trust};
 use serde::Serialize;
@@ -13,7 +12,6 @@ use serde::Serialize;
 use crate::commands::key::{PASSPHRASE_VARIABLE, key_failure};
 use crate::config::{Color, Config, Global};
 use crate::exit::{Exit, Failure};
-use crate::guest;
 use crate::pipeline::BootKeys;
 use crate::source::RecipeFolder;
 use crate::ui::{Answer, Colour, Printer, Progress, Settings, Talk};
@@ -28,7 +26,6 @@ pub struct Context {
     printer: Arc<Printer>,
     progress: Progress,
     interrupt: Arc<Interrupt>,
-    guest: GuestLock,
 }
 
 impl Context {
@@ -58,7 +55,6 @@ impl Context {
             printer,
             progress,
             interrupt,
-            guest: guest::lock(),
         }
     }
 
@@ -70,11 +66,6 @@ impl Context {
     /// The wish to stop.
     pub fn interrupt(&self) -> &Interrupt {
         &self.interrupt
-    }
-
-    /// The guest program, as a lock names it.
-    pub fn guest(&self) -> &GuestLock {
-        &self.guest
     }
 
     /// Who writes to the terminal.

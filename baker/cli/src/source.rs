@@ -79,7 +79,7 @@ impl RecipeFolder {
         })
     }
 
-    /// The lock, which must be there and fit recipe, local files and this baker's guest program.
+    /// The lock, which must be there and fit recipe, local files and the guest program.
     pub fn checked_lock(&self) -> Result<Lock, Failure> {
         let mend = format!("run: baker lock {}", self.path.display());
         let Some(lock) = self.read_lock()? else {
@@ -88,7 +88,7 @@ impl RecipeFolder {
         };
         let problem = if lock.recipe != self.recipe.digest() {
             Some("the recipe was edited after it was locked".to_owned())
-        } else if lock.guest != guest::lock() {
+        } else if lock.guest != guest::lock(self.recipe.architecture)? {
             Some("the lock names the guest program of another build of baker".to_owned())
         } else {
             self.changed_file(&lock)?

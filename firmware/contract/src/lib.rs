@@ -28,6 +28,10 @@ pub use report::Report;
 /// First word of every line; the number is the version of the protocol.
 pub const MAGIC: &str = "baker1";
 
+/// Words that every guest program holds, so that a host can tell from its bytes alone, without
+/// running it (it may be another machine's), that it is one and which protocol it speaks.
+pub const GUEST_MARK: &str = "baker guest speaks baker1";
+
 /// Name of the virtio-serial port between host and the probe that `/init` offers to its root.
 pub const PROBE_PORT: &str = "baker.probe.1";
 
@@ -68,3 +72,13 @@ pub const MODULE_LIST: &str = "/lib/modules/load";
 
 /// File inside the initrd that names the root file system: `erofs` or `squashfs`.
 pub const ROOT_FORMAT_FILE: &str = "/etc/baker-root-format";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_names_the_protocol() {
+        assert!(GUEST_MARK.ends_with(MAGIC));
+    }
+}

@@ -1,5 +1,7 @@
 //! Which applet was asked for.
 
+use baker_contract::GUEST_MARK;
+
 /// What the program can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applet {
@@ -28,7 +30,7 @@ pub fn choose(process: u32, arguments: &[String]) -> Result<Applet, String> {
     match word {
         "probe" => Ok(Applet::Probe),
         "init" => Err("init runs only as the first process of an initramfs".into()),
-        "" => Err("name an applet: init, probe".into()),
+        "" => Err(format!("name an applet: init, probe ({GUEST_MARK})")),
         other => Err(format!("unknown applet `{other}`: there are init, probe")),
     }
 }

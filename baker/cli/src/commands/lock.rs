@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_fetch::{LockRequest, Sources, Store};
 use baker_model::Lock;
+use baker_model::lock::{FileLock, GuestLock};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -46,12 +47,12 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         return refresh(&folder, context);
     }
     let previous = folder.read_lock()?;
-    let files = folder.files()?;
+    let (guest, files) = (guest::lock(folder.recipe.architecture)?, folder.files()?);
     let (sources, store) = (context.sources()?, context.store()?);
     let request = request(
         &folder,
         previous.as_ref(),
-        &files,
+        (&guest, &files),
         &sources,
         &store,
         context,
@@ -73,7 +74,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 fn request<'a>(
     folder: &'a RecipeFolder,
     previous: Option<&'a Lock>,
-    files: &'a [baker_model::lock::FileLock],
+    (guest, files): (&'a GuestLock, &'a [FileLock]),
     sources: &'a Sources,
     store: &'a Store,
     context: &'a Context,
@@ -86,7 +87,7 @@ fn request<'a>(
     Ok(LockRequest {
         recipe: &folder.recipe,
         previous,
-        guest: context.guest(),
+        guest,
         files,
         sources,
         store,
@@ -109,7 +110,7 @@ fn refresh(folder: &RecipeFolder, context: &Context) -> Result<(), Failure> {
         return Err(Failure::message(Exit::Fetch, problem).help(help));
     }
     let lock = Lock {
-        guest: guest::lock(),
+        guest: guest::lock(folder.recipe.architecture)?,
         files: folder.files()?,
         ..previous.clone()
     };

@@ -266,8 +266,13 @@ impl Baking<'_> {
                 bytes: module.bytes,
             })
             .collect();
+        let guest = guest::program(recipe.architecture)?;
+        if Digest::of(&guest) != self.lock.guest.sha256 {
+            let problem = "the guest program changed since the lock was checked";
+            return Err(Failure::message(Exit::Fetch, problem));
+        }
         let request = initrd::Request {
-            guest: guest::PROGRAM,
+            guest: &guest,
             modules: &modules,
             root_format: recipe.root.format,
             epoch: self.lock.epoch,

@@ -282,10 +282,11 @@ fn digest(files: &[&Path], context: &Context) -> Result<Digest, Failure> {
     Ok(digester.finish())
 }
 
-/// Writes the disk that brings the probe: a FAT volume with the guest program.
+/// Writes the disk that brings the probe: a FAT volume with the guest program. The machine is one
+/// like this ([`guest::NATIVE`]): nothing else says what an image is for.
 fn probe_disk(scratch: &Path) -> Result<PathBuf, Failure> {
     let path = scratch.join(PROBE_DISK);
-    let size = fat::volume_size([guest::PROGRAM.len() as u64]);
+    let size = fat::volume_size([guest::EMBEDDED.len() as u64]);
     let volume = fat::Volume {
         offset: 0,
         size,
@@ -293,10 +294,10 @@ fn probe_disk(scratch: &Path) -> Result<PathBuf, Failure> {
         label: "BAKER-PROBE",
         time: 0,
     };
-    let mut data = guest::PROGRAM;
+    let mut data = guest::EMBEDDED;
     let program = fat::File {
         path: PROBE_DISK_FILE,
-        size: guest::PROGRAM.len() as u64,
+        size: guest::EMBEDDED.len() as u64,
         data: &mut data,
     };
     let failed = |error: anyhow::Error| {
