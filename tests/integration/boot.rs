@@ -9,7 +9,8 @@ use baker_model::manifest::{FileRole, Manifest};
 use baker_tests::bakery::{Locked, alone, copy_folder, minimal, minimal_draft};
 use baker_tests::program::{Baker, Said};
 
-fn test(baker: &Baker, folder: &Path, plan: &str) -> Said {
+/// Tests by the one plan of this name.
+pub(crate) fn test(baker: &Baker, folder: &Path, plan: &str) -> Said {
     let evidence = baker.home().join("evidence");
     alone(|| {
         baker.run([
@@ -32,7 +33,8 @@ fn broken(name: &str, change: impl Fn(&fs::File, &Manifest)) -> PathBuf {
     copy
 }
 
-fn rewrite(draft: &Path, change: impl Fn(&fs::File, &Manifest)) {
+/// Changes the disk of a draft, and lets the manifest say so.
+pub(crate) fn rewrite(draft: &Path, change: impl Fn(&fs::File, &Manifest)) {
     let path = draft.join("manifest.json");
     let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
     let disk = draft.join(&manifest.file(FileRole::Disk).unwrap().name);
@@ -54,7 +56,7 @@ fn rewrite(draft: &Path, change: impl Fn(&fs::File, &Manifest)) {
 }
 
 /// Byte offset of the partition whose name ends in `suffix`, and its size.
-fn partition(disk: &fs::File, suffix: &str) -> (u64, u64) {
+pub(crate) fn partition(disk: &fs::File, suffix: &str) -> (u64, u64) {
     let mut table = [0; 128 * 128];
     disk.read_exact_at(&mut table, 1024).unwrap();
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on has failed; helpers of tests are tests too"
 )]
 
+mod arm64;
 mod bake;
 mod boot;
 mod configure;

@@ -120,7 +120,8 @@ impl Baker {
             .env("BAKER_STORE", &self.store)
             .current_dir(self.home.path())
             .stdin(Stdio::null());
-        for kept in ["TMPDIR", "http_proxy", "https_proxy", "no_proxy"] {
+        let proxies = ["http_proxy", "https_proxy", "no_proxy"];
+        for kept in ["TMPDIR", "BAKER_GUEST_ARM64"].into_iter().chain(proxies) {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);
             }
