@@ -16,7 +16,8 @@ use baker_model::recipe::Architecture;
 use crate::exit::{Exit, Failure};
 
 /// The static program for machines like this one: `/init` of every initrd, and the smoke probe.
-pub const EMBEDDED: &[u8] = include_bytes!(env!("BAKER_GUEST_PROGRAM"));
+/// No constant: the compiler would keep a copy of it for each place that uses it.
+pub static EMBEDDED: &[u8] = include_bytes!(env!("BAKER_GUEST_PROGRAM"));
 
 /// The machines that [`EMBEDDED`] is for.
 pub const NATIVE: Architecture = if cfg!(target_arch = "aarch64") {
