@@ -12,9 +12,13 @@ use baker_model::{Failure, Verdict};
 
 use super::journal;
 use super::questions::{Item, Source, Stage, items};
-use super::suspicion::Suspicion;
+use super::suspicion::{SETTLING, Suspicion};
 use crate::evidence::CheckFact;
 use crate::subject::{PlanProblem, Subject};
+
+/// After a verdict about the inside the other answers are still taken while they keep coming, no
+/// longer than this: a person wants to see all that is wrong.
+const GATHERING: Duration = Duration::from_secs(5);
 
 /// One plan before the judge.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(crate) struct Case {
     facts: Vec<CheckFact>,
     suspicion: Option<Suspicion>,
     ruling: Option<Ruling>,
+    /// When the probe last answered a question in the present boot.
+    last_answer: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +91,7 @@ impl Case {
             facts: Vec::new(),
             suspicion: None,
             ruling: None,
+            last_answer: None,
         })
     }
 
@@ -116,6 +123,30 @@ impl Case {
     /// True when there is no verdict yet.
     pub(crate) fn is_open(&self) -> bool {
         self.ruling.is_none()
+    }
+
+    /// True while answers are worth waiting for that change no verdict.
+    pub(crate) fn gathers(&self, at: Duration) -> bool {
+        let (Some(ruling), Some(answer)) = (&self.ruling, self.last_answer) else {
+            return false;
+        };
+        let inside = [
+            Failure::UnitFailed,
+            Failure::AssertionFailed,
+            Failure::BudgetExceeded,
+        ];
+        let Verdict::Failed { failure, .. } = &ruling.verdict else {
+            return false;
+        };
+        inside.contains(failure)
+            && at < answer + SETTLING
+            && at < ruling.at + GATHERING
+            && self.answers.contains(&None)
+    }
+
+    /// The boot that the verdict is about is over: later answers belong to another.
+    pub(crate) fn boot_over(&mut self) {
+        self.last_answer = None;
     }
 
     /// The verdict, if there is one.
@@ -169,8 +200,8 @@ impl Case {
             };
             self.answer(at, index, holds, found);
         }
-        if let Some(suspicion) = &mut self.suspicion {
-            suspicion.answered(at);
+        if self.is_open() || self.gathers(at) {
+            self.last_answer = Some(at);
         }
     }
 
@@ -214,7 +245,7 @@ impl Case {
     }
 
     fn answer(&mut self, at: Duration, index: usize, holds: bool, found: String) {
-        if !self.is_open() {
+        if !self.is_open() && !self.gathers(at) {
             return;
         }
         if !holds {
@@ -345,12 +376,14 @@ impl Case {
         let facts = self.facts_of_boot(boot);
         self.facts.extend(facts);
         self.stage = Stage::Second;
+        self.last_answer = None;
         self.answers = vec![None; self.items().len()];
     }
 
     /// The guest starts again by itself, and may: what the boot before has shown is void.
     pub(crate) fn begin_again(&mut self) -> Option<Suspicion> {
         self.answers = vec![None; self.items().len()];
+        self.last_answer = None;
         self.suspicion.take()
     }
 
@@ -382,7 +415,7 @@ impl Case {
             detail = format!("{detail}; {others} more of its checks do not hold");
         }
         let failure = suspicion.failure;
-        self.rule(suspicion.latest, at, Verdict::Failed { failure, detail });
+        self.rule(suspicion.since, at, Verdict::Failed { failure, detail });
     }
 
     /// Every item and its answer, in the order of the plan, boot after boot.

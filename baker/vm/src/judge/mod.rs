@@ -9,7 +9,8 @@
 //!
 //! A failure often shows in several ways: a corrupt block, then a failed mount, then a panic, then
 //! a reset. So the first sign opens a short time of settling, and the sign nearest to the cause
-//! names the verdict.
+//! names the verdict. A verdict never changes; answers that come right after it still reach the
+//! report.
 
 mod boot;
 mod case;
@@ -161,6 +162,7 @@ impl Judge {
                     case.qemu_ended(at, &how);
                 }
                 self.sentence_all(at);
+                self.boot_over();
             }
             Observation::Lost(how) => self.suspect(at, Failure::QemuDied, &how),
             Observation::Http(check, result) => {
@@ -173,7 +175,7 @@ impl Judge {
             Observation::Tick => {}
         }
         self.rule(at);
-        self.is_over()
+        self.is_over(at)
     }
 
     /// What is to be done now; each wish is told once.
@@ -211,8 +213,19 @@ impl Judge {
         self.flake
     }
 
-    fn is_over(&self) -> bool {
-        !self.cases.iter().any(Case::is_open)
+    /// Every plan has its verdict, and nobody is saying more about a failed one.
+    fn is_over(&self, at: Duration) -> bool {
+        let gathers = |case: &Case| !self.boot.is_done() && case.gathers(at);
+        !self
+            .cases
+            .iter()
+            .any(|case| case.is_open() || gathers(case))
+    }
+
+    fn boot_over(&mut self) {
+        for case in self.cases.iter_mut().filter(|case| !case.is_open()) {
+            case.boot_over();
+        }
     }
 
     /// The orders and requests that a boot begins with.
@@ -362,6 +375,7 @@ impl Judge {
     }
 
     fn next_boot(&mut self, at: Duration, stage: Stage) {
+        self.boot_over();
         let next = Boot::new(self.boot.number + 1, stage, at, self.boot.progress.work());
         self.past.push(std::mem::replace(&mut self.boot, next));
         self.open();

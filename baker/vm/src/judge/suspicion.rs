@@ -8,17 +8,11 @@ use baker_model::Failure;
 /// Time between the first sign of a failure and the verdict.
 pub(crate) const SETTLING: Duration = Duration::from_millis(600);
 
-/// While the probe goes on answering, a failed check waits for the other answers, no longer than
-/// this: a person wants to see all that is wrong, and soon.
-const GATHERING: Duration = Duration::from_secs(5);
-
 /// What seems to be wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Suspicion {
     /// When its first sign was seen.
     pub since: Duration,
-    /// When the last answer that it waits for was given.
-    pub latest: Duration,
     /// Its name.
     pub failure: Failure,
     /// What was seen.
@@ -49,7 +43,6 @@ impl Suspicion {
             None => {
                 *slot = Some(Self {
                     since: at,
-                    latest: at,
                     failure,
                     detail,
                 });
@@ -62,20 +55,8 @@ impl Suspicion {
         }
     }
 
-    /// Another answer has come while this waits.
-    pub(crate) fn answered(&mut self, at: Duration) {
-        let inside = [
-            Failure::UnitFailed,
-            Failure::AssertionFailed,
-            Failure::BudgetExceeded,
-        ];
-        if inside.contains(&self.failure) && at < self.since + GATHERING {
-            self.latest = at;
-        }
-    }
-
     /// True when nothing nearer to the cause is to be expected.
     pub(crate) fn is_settled(&self, at: Duration) -> bool {
-        at >= self.latest + SETTLING
+        at >= self.since + SETTLING
     }
 }

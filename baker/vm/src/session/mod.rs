@@ -140,6 +140,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         reset: None,
         open_lines: 0,
         announced: 1,
+        told: 0,
         pictured: false,
     };
     let over = session.run(listeners, event_sender).await;
@@ -191,6 +192,8 @@ struct Session<'a> {
     open_lines: u8,
     /// Phases already told to the listener.
     announced: usize,
+    /// Failures already told to the listener.
+    told: usize,
     pictured: bool,
 }
 
@@ -344,6 +347,7 @@ impl Session<'_> {
     }
 
     fn announce(&mut self) {
+        self.announce_verdicts();
         let phases: Vec<_> = self.judge.boots().flat_map(|boot| &boot.phases).collect();
         if phases.len() == self.announced {
             return;
@@ -355,6 +359,19 @@ impl Session<'_> {
                 .listener
                 .event(Event::Note { stage: STAGE, text });
         }
+    }
+
+    /// A failure is told when it is known, not when its evidence is complete.
+    fn announce_verdicts(&mut self) {
+        let rulings = self.judge.cases().iter().filter_map(|case| case.ruling());
+        let failed = rulings.filter(|ruling| ruling.verdict != Verdict::Passed);
+        let failed: Vec<_> = failed.collect();
+        for ruling in failed.iter().skip(self.told) {
+            let text = format!("{} after {:.1} s", ruling.verdict, ruling.at.as_secs_f64());
+            let stage = STAGE;
+            self.setting.listener.event(Event::Note { stage, text });
+        }
+        self.told = failed.len();
     }
 
     async fn grant(&mut self, wish: Wish) {
