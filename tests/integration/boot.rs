@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use baker_model::Digest;
 use baker_model::manifest::{FileRole, Manifest};
-use baker_tests::bakery::{Locked, alone, copy_folder, minimal, minimal_draft};
+use baker_tests::bakery::{Locked, copy_folder, minimal, minimal_draft, seated};
 use baker_tests::program::{Baker, Said};
 
 /// Tests by the one plan of this name.
 pub(crate) fn test(baker: &Baker, folder: &Path, plan: &str) -> Said {
     let evidence = baker.home().join("evidence");
-    alone(|| {
+    seated(|| {
         baker.run([
             "test".as_ref(),
             folder.as_os_str(),
@@ -168,7 +168,7 @@ fn every_kind_of_question_is_answered_before_and_after_a_restart() {
     });
     let draft = locked.bake(&locked.baker.home().join("drafts"));
     let evidence = locked.baker.home().join("evidence");
-    let said = alone(|| {
+    let said = seated(|| {
         locked.baker.run([
             "test".as_ref(),
             draft.as_os_str(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use baker_model::Digest;
-use baker_tests::bakery::alone;
+use baker_tests::bakery::seated;
 use baker_tests::program::{Baker, Said};
 use baker_tests::skip;
 
@@ -31,7 +31,7 @@ fn test(baker: &Baker, options: Options<'_>, plan: &str) -> Said {
     for (option, value) in options {
         arguments.extend([OsString::from(option), value.into()]);
     }
-    alone(|| baker.run(arguments))
+    seated(|| baker.run(arguments))
 }
 
 /// The evidence of a test of an image.

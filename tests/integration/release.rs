@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use baker_tests::bakery::{alone, copy_folder, minimal};
+use baker_tests::bakery::{copy_folder, minimal, seated};
 use baker_tests::program::Said;
 
 fn key() -> PathBuf {
@@ -35,7 +35,7 @@ fn release(to: &Path, more: &[&str]) -> Said {
         to.as_os_str(),
     ];
     args.extend(more.iter().map(|word| std::ffi::OsStr::new(*word)));
-    alone(|| minimal().baker.run(args))
+    seated(|| minimal().baker.run(args))
 }
 
 fn verify(folder: &Path) -> Said {
@@ -118,7 +118,7 @@ fn ctrl_c_leaves_nothing_behind_whenever_it_comes() {
     let to = minimal().baker.home().join("interrupted");
     let key = key();
     for milliseconds in [5, 60, 300, 900, 2500, 6000, 12_000] {
-        alone(|| {
+        seated(|| {
             let mut child = minimal()
                 .baker
                 .command([

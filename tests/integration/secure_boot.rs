@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use baker_model::Digest;
 use baker_model::manifest::Manifest;
-use baker_tests::bakery::{Locked, alone, copy_folder};
+use baker_tests::bakery::{Locked, copy_folder, seated};
 use baker_tests::program::Said;
 
 /// `recipes/minimal` as it is, its disk with this many slots.
@@ -57,7 +57,7 @@ fn bake(locked: &Locked, to: &str, keys: Option<&Path>) -> PathBuf {
 fn boot(locked: &Locked, draft: &Path) -> Said {
     let args = ["test".as_ref(), draft.as_os_str()];
     let only = ["--only", "uefi-secure"].map(std::ffi::OsStr::new);
-    alone(|| locked.baker.run(args.into_iter().chain(only)))
+    seated(|| locked.baker.run(args.into_iter().chain(only)))
 }
 
 /// A copy of `draft` that claims the keys of `signed`: its firmware knows those.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use baker_tests::bakery::{Locked, alone};
+use baker_tests::bakery::{Locked, seated};
 use baker_tests::program::Said;
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ impl Updates {
         let new = slotted(version, more);
         let draft = new.bake(&new.baker.home().join("drafts"));
         let evidence = self.old.baker.home().join("evidence");
-        let said = alone(|| {
+        let said = seated(|| {
             new.baker.run([
                 "test".as_ref(),
                 draft.as_os_str(),

@@ -1,9 +1,10 @@
 //! Real recipes on the real archive: locked, fetched and baked once per test run.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::program::{Baker, workspace};
 
@@ -78,13 +79,29 @@ pub fn minimal_draft() -> &'static Path {
     DRAFT.get_or_init(|| minimal().bake(&minimal().baker.home().join("drafts")))
 }
 
-/// One machine at a time: two guests on two cores would wait for each other.
+/// As many machines as cores: more guests would wait for each other.
 ///
 /// # Panics
 /// Never.
-pub fn alone<T>(work: impl FnOnce() -> T) -> T {
-    static LOCK: Mutex<()> = Mutex::new(());
-    let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+pub fn seated<T>(work: impl FnOnce() -> T) -> T {
+    static RUNNING: Mutex<usize> = Mutex::new(0);
+    static FREED: Condvar = Condvar::new();
+    /// Gives the seat back, also when the work panics.
+    struct Seat;
+    impl Drop for Seat {
+        fn drop(&mut self) {
+            *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            FREED.notify_one();
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut running = FREED
+        .wait_while(running, |running| *running >= cores)
+        .unwrap_or_else(PoisonError::into_inner);
+    *running += 1;
+    drop(running);
+    let _seat = Seat;
     work()
 }
 

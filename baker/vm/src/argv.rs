@@ -13,7 +13,7 @@ use crate::arguments::Arguments;
 use crate::credential::probe_credentials;
 use crate::machine::{
     Attachment, Boot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset, ProbeOffer,
-    Sockets, Watchdog, Writes,
+    Sockets, Threads, Watchdog, Writes,
 };
 use crate::ovmf::Ovmf;
 use crate::subject::MediumFormat;
@@ -67,9 +67,10 @@ impl Machine {
                 arguments.pair("-machine", row.board);
             }
         }
-        let accelerator = match self.accelerator {
-            Accelerator::Kvm => "kvm",
-            Accelerator::Tcg => "tcg,thread=multi",
+        let accelerator = match (self.accelerator, self.threads) {
+            (Accelerator::Kvm, _) => "kvm",
+            (Accelerator::Tcg, Threads::One) => "tcg,thread=single",
+            (Accelerator::Tcg, Threads::Each) => "tcg,thread=multi",
         };
         arguments.pair("-accel", accelerator);
         arguments.pair("-cpu", &self.cpu);

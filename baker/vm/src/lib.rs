@@ -46,7 +46,7 @@ pub use environment::Environment;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use machine::{
     Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset,
-    ProbeOffer, Sockets, Watchdog, Writes,
+    ProbeOffer, Sockets, Threads, Watchdog, Writes,
 };
 pub use ovmf::{Ovmf, OvmfError};
 pub use parallel::{Capacity, shared_boots, smoke_all};

@@ -20,6 +20,8 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// CPU model, [`crate::Qemu::cpu_model`].
     pub cpu: String,
+    /// Threads of the emulator, [`crate::Qemu::threads`].
+    pub threads: Threads,
     /// Number of CPUs.
     pub cpus: u32,
     /// Memory in MiB.
@@ -42,6 +44,15 @@ pub struct Machine {
     pub display: Display,
     /// Whether there is a watchdog (i6300esb) that resets a guest which stops feeding it.
     pub watchdog: Watchdog,
+}
+
+/// Who emulates the guest's CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// One thread, in turn.
+    One,
+    /// A thread for each.
+    Each,
 }
 
 /// What starts the guest.

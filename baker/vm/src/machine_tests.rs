@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::architecture::Architecture;
 use crate::arguments::shell_line;
-use crate::machine::DirectBoot;
+use crate::machine::{DirectBoot, Threads};
 use crate::subject::Medium;
 
 fn machine(boot: Boot) -> Machine {
@@ -14,6 +14,7 @@ fn machine(boot: Boot) -> Machine {
         boot,
         accelerator: Accelerator::Tcg,
         cpu: "max,-la57".into(),
+        threads: Threads::Each,
         cpus: 2,
         memory_mib: 512,
         disk: Some(Disk {

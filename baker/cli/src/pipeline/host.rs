@@ -110,7 +110,7 @@ impl Host {
 
 /// Three quarters of the memory that is free, and twice as many guest CPUs as there are cores.
 ///
-/// A boot with two CPUs uses 1.4 of two cores, so two at once end sooner than one after the other
+/// A boot with two CPUs uses 0.9 (QEMU before 8.1.1) to 1.4 of two cores, so two at once end sooner than one after the other
 /// (four plans on two loaded cores: 163 s apart, 118 s two at a time) and four at once gain no
 /// more (153 s). But each by itself takes longer: where time has a budget, cores are not shared.
 fn capacity(plans: &[&TestPlan]) -> Capacity {

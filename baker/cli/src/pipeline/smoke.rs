@@ -486,6 +486,7 @@ pub fn run(
         boot: booted.boot(firmware, &host, scratch.path())?,
         accelerator: host.accelerator.accelerator,
         cpu: host.qemu.cpu_model(host.accelerator.accelerator).to_owned(),
+        threads: host.qemu.threads(),
         cpus: plan.cpus,
         memory_mib,
         disk: Some(Disk {

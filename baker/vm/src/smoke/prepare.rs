@@ -51,6 +51,7 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         boot: boot(request.boot).map_err(|(path, source)| SmokeError::Disk { path, source })?,
         accelerator: request.accelerator.accelerator,
         cpu: cpu(request).model,
+        threads: request.qemu.threads(),
         cpus: plan.cpus,
         memory_mib: plan.memory_mib,
         disk: disk(request)?,

@@ -308,6 +308,7 @@ fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
         boot: Boot::Bios,
         accelerator: Accelerator::Tcg,
         cpu: "max".into(),
+        threads: crate::Threads::Each,
         cpus: 1,
         memory_mib: 32,
         disk: Some(Disk {
