@@ -9,6 +9,7 @@ mod arm64;
 mod bake;
 mod boot;
 mod configure;
+mod drill;
 mod errors;
 mod fetch_archive;
 mod fetch_store;

@@ -11,7 +11,9 @@ mod report;
 mod target;
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -23,7 +25,6 @@ use baker_model::manifest::FileRole;
 use baker_model::plan::{Budget, Firmware, TestPlan};
 use baker_model::{Digest, Event, Manifest, Verdict};
 use baker_ship::Trust;
-use baker_ship::envelope::Envelope;
 use baker_vm::Capacity;
 
 use super::host::{Host, architecture};
@@ -136,27 +137,23 @@ fn problems(release: &Path, trust: &Trust, context: &Context) -> Result<Option<S
 
 /// All targets: the files of the release first, then the disk from its beginning to its end.
 fn targets(release: &Path, manifest: &Manifest, choice: &Choice) -> Result<Vec<Target>, Failure> {
-    let unreadable = |path: &Path, error: std::io::Error| {
+    let unreadable = |path: &Path, error: io::Error| {
         Failure::new(Exit::Verify, error).context(format!("cannot read {}", path.display()))
     };
     let mut targets = Vec::new();
-    let named = manifest.files.iter().map(|file| file.name.as_str());
-    let lists = [
-        baker_ship::MANIFEST,
-        baker_ship::SIGNATURES,
-        baker_ship::SUMS,
-    ];
-    for name in lists.into_iter().chain(named) {
-        let path = release.join(name);
+    for name in file_names(release).map_err(|error| unreadable(release, error))? {
+        let path = release.join(&name);
         let size = fs::metadata(&path)
             .map_err(|error| unreadable(&path, error))?
             .len();
-        let mut signatures = Vec::new();
-        if name == baker_ship::SIGNATURES {
-            let bytes = fs::read(&path).map_err(|error| unreadable(&path, error))?;
-            signatures = signature_places(&bytes);
-        }
-        targets.extend(choice.in_file(name, size, &signatures));
+        let signatures = match name.as_str() {
+            baker_ship::SIGNATURES | baker_ship::TEST_RESULT => {
+                let bytes = fs::read(&path).map_err(|error| unreadable(&path, error))?;
+                signature_places(&bytes)
+            }
+            _ => Vec::new(),
+        };
+        targets.extend(choice.in_file(&name, size, &signatures));
     }
     if let Some(disk) = manifest.file(FileRole::Disk) {
         let path = release.join(&disk.name);
@@ -169,17 +166,40 @@ fn targets(release: &Path, manifest: &Manifest, choice: &Choice) -> Result<Vec<T
     Ok(targets)
 }
 
-/// Where the signatures lie in the signature file: the base64 of each.
-fn signature_places(bytes: &[u8]) -> Vec<std::ops::Range<u64>> {
-    const KEY: &str = "\"signature\": \"";
+/// Every file of the release, sorted by path: what stands in the manifest and what signs it.
+fn file_names(release: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(release.join(&folder))? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                todo.push(path);
+            } else {
+                // A release that verifies has no other names.
+                names.extend(path.to_str().map(str::to_owned));
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Where the signatures lie in a file of signatures: the base64 of each, by the words that the
+/// manifest's own format and DSSE put in front of it.
+fn signature_places(bytes: &[u8]) -> Vec<Range<u64>> {
+    const WORDS: [&str; 2] = ["\"signature\": \"", "\"sig\": \""];
     let text = String::from_utf8_lossy(bytes);
-    let count = Envelope::parse(bytes).map_or(0, |envelope| envelope.signatures.len());
-    let starts = text.match_indices(KEY).map(|(at, _)| at + KEY.len());
-    let places = starts.filter_map(|start| {
+    let starts = |word: &'static str| {
+        let found = text.match_indices(word);
+        found.map(move |(at, _)| at + word.len())
+    };
+    let places = WORDS.into_iter().flat_map(starts).filter_map(|start| {
         let length = text[start..].find('"')?;
         Some(start as u64..(start + length) as u64)
     });
-    places.take(count).collect()
+    places.collect()
 }
 
 /// The release's own test, asking for every block of the root, on a machine with one processor:

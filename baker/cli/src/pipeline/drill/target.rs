@@ -74,12 +74,12 @@ impl Choice {
     /// The targets on the disk, in the order of their structures.
     pub fn on_disk(&self, anatomy: &Anatomy) -> Vec<Target> {
         let mut targets = Vec::new();
-        for (kind, regions) in kinds(anatomy) {
-            let name = kind.to_string();
-            let quick = self.extent == Extent::All || is_quick(&kind);
-            if !quick || !self.wants(&name) {
+        for (kind, mut regions) in kinds(anatomy) {
+            if self.extent == Extent::Quick && !is_quick(&kind) {
                 continue;
             }
+            regions.retain(|region| self.wants(&region.structure.to_string()));
+            let name = kind.to_string();
             for number in 0..self.per_structure {
                 let (draw, bit) = self.draw(&name, number);
                 let Some((offset, region)) = nth_byte(&regions, draw) else {
