@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use baker_model::plan::{FileCheck, FileState, Firmware};
-use baker_tests::bakery::{Locked, alone, minimal, minimal_draft};
+use baker_tests::bakery::{Locked, minimal, minimal_draft, seated};
 use baker_tests::fixture::Broken;
 
 use Firmware::{Direct, Uefi};
@@ -41,6 +41,7 @@ struct Answer {
     verdict: String,
     detail: String,
     detection: u64,
+    console: String,
 }
 
 const fn row(
@@ -320,19 +321,21 @@ fn answer(fixture: &Fixture, folder: &Path) -> Answer {
     drop(fs::remove_dir_all(&evidence));
     let arguments = ["test".as_ref(), folder.as_os_str()];
     let options = ["--evidence".as_ref(), evidence.as_os_str()];
-    let said = alone(|| baker.run(arguments.into_iter().chain(options)));
-    let report = find_report(&evidence)
+    let said = seated(|| baker.run(arguments.into_iter().chain(options)));
+    let folder = find_report(&evidence)
         .unwrap_or_else(|| panic!("{} left no evidence: {said:#?}", fixture.name));
-    read_answer(&report)
+    read_answer(&folder)
 }
 
-fn find_report(folder: &Path) -> Option<Vec<u8>> {
+/// The folder of the one test's evidence.
+fn find_report(folder: &Path) -> Option<PathBuf> {
     for entry in fs::read_dir(folder).ok()?.flatten() {
         let path = entry.path();
         let found = match path.is_dir() {
             true => find_report(&path),
-            false if path.ends_with("fixture/report.json") => fs::read(&path).ok(),
-            false => None,
+            false => path
+                .ends_with("fixture/report.json")
+                .then(|| folder.to_owned()),
         };
         if found.is_some() {
             return found;
@@ -341,8 +344,10 @@ fn find_report(folder: &Path) -> Option<Vec<u8>> {
     None
 }
 
-fn read_answer(report: &[u8]) -> Answer {
-    let report: serde_json::Value = serde_json::from_slice(report).unwrap();
+fn read_answer(folder: &Path) -> Answer {
+    let report = fs::read(folder.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let console = fs::read(folder.join("serial.log")).unwrap_or_default();
     let verdict = &report["verdict"];
     let text = |key: &str| verdict[key].as_str().unwrap_or_default().to_owned();
     Answer {
@@ -352,6 +357,7 @@ fn read_answer(report: &[u8]) -> Answer {
         },
         detail: text("detail"),
         detection: report["detection-milliseconds"].as_u64().unwrap(),
+        console: String::from_utf8_lossy(&console).into_owned(),
     }
 }
 
@@ -367,10 +373,14 @@ impl Tally {
     fn add(&mut self, fixture: &Fixture, answer: Answer) {
         if answer.verdict != fixture.verdict || !answer.detail.contains(fixture.says) {
             let Answer {
-                verdict, detail, ..
+                verdict,
+                detail,
+                console,
+                ..
             } = &answer;
             let wanted = format!("{} ({})", fixture.verdict, fixture.says);
             let text = format!("{}: {verdict}: {detail}; wanted {wanted}", fixture.name);
+            eprintln!("{text}; its console:\n{console}");
             self.wrong.push(text);
         }
         *self.verdicts.entry(answer.verdict).or_default() += 1;
@@ -397,22 +407,26 @@ impl Tally {
 fn every_fixture_has_its_own_verdict() {
     let rounds = std::env::var("BAKER_SOAK").map_or(1, |text| text.parse().unwrap());
     let mut wrong = Vec::new();
+    let mut lines = vec![
+        "| fixture | wanted | verdicts | detected after ms (least / middle / most) |".to_owned(),
+        "|---|---|---|---|".to_owned(),
+    ];
     let home = minimal().baker.home();
-    eprintln!("| fixture | wanted | verdicts | detected after ms (least / middle / most) |");
-    eprintln!("|---|---|---|---|");
     for fixture in chosen() {
         let folder = home.join(format!("fixture-{}", fixture.name));
         let mut image = Broken::new(minimal_draft(), &folder, fixture.firmware);
         (fixture.fault)(&mut image);
         let folder = image.finish();
         let mut tally = Tally::default();
-        for _ in 0..rounds {
+        for round in 1..=rounds {
             tally.add(fixture, answer(fixture, &folder));
+            eprintln!("{} {round} of {rounds}", fixture.name);
         }
-        eprintln!("{}", tally.line(fixture));
+        lines.push(tally.line(fixture));
         wrong.append(&mut tally.wrong);
         fs::remove_dir_all(&folder).unwrap();
     }
+    eprintln!("{}", lines.join("\n"));
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -428,7 +442,7 @@ fn a_kernel_without_its_root_driver_has_no_root() {
     let draft = locked.bake(&locked.baker.home().join("drafts"));
     let folder = locked.baker.home().join("no-driver");
     let folder = Broken::new(&draft, &folder, Direct).finish();
-    let said = alone(|| locked.baker.run(["test".as_ref(), folder.as_os_str()]));
+    let said = seated(|| locked.baker.run(["test".as_ref(), folder.as_os_str()]));
     said.assert(6, &["init-failed", "no-root"]);
 }
 
@@ -443,7 +457,7 @@ fn a_killed_qemu_has_died() {
         "--evidence".as_ref(),
         evidence.as_os_str(),
     ];
-    let killed = alone(|| {
+    let killed = seated(|| {
         let mut command = minimal().baker.command(arguments);
         let mut baker = command.stderr(Stdio::null()).spawn().unwrap();
         let killed = kill_qemu_of(baker.id(), &evidence);
