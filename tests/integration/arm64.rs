@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use baker_model::manifest::{FileRole, Manifest};
-use baker_tests::bakery::{Locked, alone, copy_folder};
+use baker_tests::bakery::{Locked, copy_folder, seated};
 use serde_json::Value;
 
 use crate::boot::{partition, rewrite, test};
@@ -49,7 +49,7 @@ fn an_arm64_image_boots_verified_and_a_flipped_byte_is_seen() {
     assert_eq!(manifest.architecture, "arm64");
 
     let words = ["test", draft.to_str().unwrap(), "--json"];
-    let said = alone(|| baker.run(words));
+    let said = seated(|| baker.run(words));
     assert_eq!(said.code, Some(0), "{said:#?}");
     let reports: Vec<Value> = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(reports.len(), 2, "{said:#?}");
