@@ -153,7 +153,10 @@ fn half(bytes: &[u8], at: usize) -> u16 {
 mod tests {
     use super::*;
 
-    /// The embedded program with this change; of the other architecture when it is to be read.
+    /// What becomes of the embedded program.
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+    /// What is wrong with the embedded program after this change.
     fn changed(change: impl Fn(&mut Vec<u8>)) -> Option<&'static str> {
         let mut bytes = EMBEDDED.to_vec();
         change(&mut bytes);
@@ -171,7 +174,7 @@ mod tests {
     fn other_bytes_are_not() {
         let mark = GUEST_MARK.as_bytes();
         let found = |bytes: &[u8]| bytes.windows(mark.len()).position(|window| window == mark);
-        let rows: [(&dyn Fn(&mut Vec<u8>), &str); 7] = [
+        let rows: [(Change, &str); 7] = [
             (&|bytes| bytes.clear(), "is no 64-bit ELF program"),
             (&|bytes| bytes.truncate(63), "is no 64-bit ELF program"),
             (&|bytes| bytes[4] = 1, "is no 64-bit ELF program"),
