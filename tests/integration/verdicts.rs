@@ -65,7 +65,11 @@ const fn row(
 /// A unit that is done at once or never.
 const ONE_SHOT: &str = "[Service]\nType=oneshot\nExecStart=/nowhere\n";
 
-const FIXTURES: [Fixture; 27] = [
+/// One of the first units that systemd starts at all.
+const EARLY_ONE_SHOT: &str =
+    "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/nowhere\n";
+
+const FIXTURES: [Fixture; 28] = [
     row("good", Slow, Direct, "passed", "", |_| {}),
     row("good-uefi", Slow, Uefi, "passed", "", |_| {}),
     row(
@@ -250,6 +254,16 @@ const FIXTURES: [Fixture; 27] = [
         },
     ),
     row(
+        "early-failing-unit",
+        Slow,
+        Direct,
+        "unit-failed",
+        "early.service",
+        |image| {
+            image.unit("early.service", EARLY_ONE_SHOT);
+        },
+    ),
+    row(
         "late-failing-unit",
         Slow,
         Direct,
@@ -304,7 +318,7 @@ const FIXTURES: [Fixture; 27] = [
 
 /// The fixtures asked for.
 fn chosen() -> Vec<&'static Fixture> {
-    static ALL: [Fixture; 27] = FIXTURES;
+    static ALL: [Fixture; 28] = FIXTURES;
     let asked = std::env::var("BAKER_FIXTURES").unwrap_or_default();
     let wanted = |fixture: &&Fixture| match asked.as_str() {
         "" => fixture.speed == Quick,
