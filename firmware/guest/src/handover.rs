@@ -101,7 +101,8 @@ fn drop_in() -> String {
     format!("[Unit]\nOnFailure={FAILURE_TARGET}\nOnFailureJobMode=replace\n")
 }
 
-/// The probe starts at once, delays nothing, and no isolation or shutdown ends it early: it is
+/// The probe starts at once (systemd starts what is nicest last, see `unit_compare_priority` in its
+/// `src/core/unit.c`), delays nothing, and no isolation or shutdown ends it early: it is
 /// the one that asks for the shutdown.
 fn probe_unit() -> String {
     format!(
@@ -116,6 +117,7 @@ fn probe_unit() -> String {
          StandardInput=null\n\
          StandardOutput=null\n\
          StandardError=null\n\
+         Nice=-1\n\
          OOMScoreAdjust=-1000\n"
     )
 }
