@@ -73,6 +73,18 @@ pub const MODULE_LIST: &str = "/lib/modules/load";
 /// File inside the initrd that names the root file system: `erofs` or `squashfs`.
 pub const ROOT_FORMAT_FILE: &str = "/etc/baker-root-format";
 
+/// Types of systemd's units that can fail: init has them raise the alarm, and the host knows their
+/// names on the console.
+pub const FAILING_UNITS: [&str; 7] = [
+    "automount",
+    "mount",
+    "path",
+    "service",
+    "socket",
+    "swap",
+    "timer",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,8 @@ pub enum Report {
         /// Milliseconds since the kernel started.
         uptime_ms: u64,
     },
+    /// Some unit has failed this moment; which is told as soon as systemd answers.
+    Alarm,
     /// A unit has failed.
     UnitFailed {
         /// Full unit name.
@@ -97,6 +99,7 @@ impl Report {
                 .with("jobs", jobs)
                 .with("job", job)
                 .with("uptime-ms", uptime_ms),
+            Self::Alarm => Line::new("alarm"),
             Self::UnitFailed { unit, result } => Line::new("unit-failed")
                 .with("unit", unit)
                 .with("result", result),
@@ -143,6 +146,7 @@ impl Report {
                 job: field("job"),
                 uptime_ms: number("uptime-ms").unwrap_or(0),
             },
+            "alarm" => Self::Alarm,
             "unit-failed" => Self::UnitFailed {
                 unit: field("unit"),
                 result: field("result"),
@@ -190,6 +194,7 @@ mod tests {
                 job: "a.service/start".into(),
                 uptime_ms: 2,
             },
+            Report::Alarm,
             Report::UnitFailed {
                 unit: "x y".into(),
                 result: "exit-code".into(),

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use baker_contract::{Init, PROBE_PROGRAM};
+use baker_contract::{FAILING_UNITS, Init, PROBE_PROGRAM};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 
@@ -37,17 +37,6 @@ pub const NOTIFY_SOCKET: &str = "/run/baker/notify";
 /// Started by every unit that fails: systemd tells of each target that it reaches, and starts no
 /// process for it.
 pub const FAILURE_TARGET: &str = "baker-unit-failed.target";
-
-/// Unit types that can fail.
-const FAILING: [&str; 7] = [
-    "automount",
-    "mount",
-    "path",
-    "service",
-    "socket",
-    "swap",
-    "timer",
-];
 
 /// Name of the drop-in of each type; late, so that it comes after the units' own.
 const DROP_IN: &str = "90-baker-probe.conf";
@@ -78,7 +67,7 @@ pub fn offer_probe() -> io::Result<bool> {
 /// Lets each unit that fails start [`FAILURE_TARGET`].
 fn announce_failures(units: &Path) -> io::Result<()> {
     fs::write(units.join(FAILURE_TARGET), failure_target())?;
-    for kind in FAILING {
+    for kind in FAILING_UNITS {
         let folder = units.join(format!("{kind}.d"));
         fs::create_dir_all(&folder)?;
         fs::write(folder.join(DROP_IN), drop_in())?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use baker_contract::Report;
 use baker_model::Failure;
 
+use super::console;
 use super::progress::{End, Progress};
 use super::questions::Stage;
 use crate::patience::Patience;
@@ -72,6 +73,8 @@ pub(crate) struct Boot {
     pub failed_units: BTreeMap<String, String>,
     /// The last `[FAILED]` line.
     pub unit_hint: Option<(Duration, String)>,
+    /// When the probe last heard that some unit has failed.
+    pub alarm: Option<Duration>,
     /// The last line that explains a failure which may follow.
     pub cause: Option<String>,
     pub firmware_reset: bool,
@@ -102,6 +105,7 @@ impl Boot {
             entries: Vec::new(),
             failed_units: BTreeMap::new(),
             unit_hint: None,
+            alarm: None,
             cause: None,
             firmware_reset: false,
             marks_asked: false,
@@ -143,6 +147,16 @@ impl Boot {
         let hint = self.unit_hint.as_ref().map(|(since, _)| *since);
         hint.filter(|since| at.saturating_sub(*since) <= HINT)
             .unwrap_or(at)
+    }
+
+    /// The unit that the console and an alarm of the probe agree about, and when the first of them
+    /// came. Neither says enough: anything may write on the console, and the alarm has no name.
+    pub(crate) fn alarmed(&self) -> Option<(Duration, &str)> {
+        let (hint, text) = self.unit_hint.as_ref()?;
+        let alarm = self.alarm?;
+        let (first, last) = (*hint.min(&alarm), *hint.max(&alarm));
+        let unit = console::unit_of(text)?;
+        (last - first <= HINT).then_some((first, unit))
     }
 
     /// Why this boot is given up, if it is.

@@ -166,10 +166,17 @@ impl Case {
         }
     }
 
-    /// A failed unit: a failure unless the plan excuses it.
-    pub(crate) fn unit_failed(&mut self, at: Duration, since: Duration, unit: &str, result: &str) {
+    /// A failed unit and, once it is known, its result: a failure unless the plan excuses it.
+    pub(crate) fn unit_failed(
+        &mut self,
+        at: Duration,
+        since: Duration,
+        unit: &str,
+        result: Option<&str>,
+    ) {
         if !self.may_fail.contains(unit) {
-            let detail = format!("{unit} failed ({result})");
+            let result = result.map_or(String::new(), |result| format!(" ({result})"));
+            let detail = format!("{unit} failed{result}");
             self.suspect(since.min(at), Failure::UnitFailed, &detail);
         }
     }

@@ -4,7 +4,7 @@
 //! `drivers/md/dm-verity-target.c`), systemd 257, EDK II (`BdsEntry.c`) and from boots that failed.
 //! A guest can print any of them without cause; that costs it its pass and nothing else.
 
-use baker_contract::{Init, InitFailure, Line};
+use baker_contract::{FAILING_UNITS, Init, InitFailure, Line};
 use baker_model::Failure;
 
 /// What a line says.
@@ -71,6 +71,19 @@ pub(crate) fn meaning(line: &str, booting: bool) -> Meaning {
         None if message.contains("EFI stub: ") => Meaning::Loader,
         None => Meaning::Nothing,
     }
+}
+
+/// The unit that a `[FAILED]` line names; none when it has only a description (`StatusUnitFormat=`
+/// of systemd).
+pub(crate) fn unit_of(line: &str) -> Option<&str> {
+    let words = line
+        .split_whitespace()
+        .map(|word| word.trim_end_matches('.'));
+    let is_unit = |word: &&str| {
+        let kind = word.rsplit_once('.').filter(|(name, _)| !name.is_empty());
+        kind.is_some_and(|(_, kind)| FAILING_UNITS.contains(&kind))
+    };
+    words.into_iter().find(is_unit)
 }
 
 fn init_line(init: Init) -> Meaning {
@@ -294,6 +307,22 @@ mod tests {
             ),
         ];
         check(&rows);
+    }
+
+    #[test]
+    fn failed_units_are_named_by_their_lines() {
+        let rows = [
+            (
+                "[FAILED] Failed to start nginx.service - A web. server.",
+                Some("nginx.service"),
+            ),
+            ("[FAILED] Failed to mount srv.mount.", Some("srv.mount")),
+            ("[FAILED] Failed to start A high performance server.", None),
+            ("[FAILED] Failed to start .service.", None),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(unit_of(line), expected, "{line}");
+        }
     }
 
     #[test]

@@ -289,6 +289,7 @@ impl Judge {
             Meaning::InitFailed(failure, detail) => self.suspect(at, failure, &detail),
             Meaning::UnitHint => {
                 self.boot.unit_hint = Some((at, line.trim().to_owned()));
+                self.alarmed(at);
                 if self.boot.hello.is_some() && !self.boot.is_done() {
                     self.wishes.push(Wish::Orders(vec![Order::Look]));
                 }

@@ -18,11 +18,16 @@ impl Judge {
             Report::Waiting {
                 state, jobs, job, ..
             } => self.boot.progress.waiting(at, (state, jobs, job)),
+            Report::Alarm => {
+                self.boot.progress.step(at);
+                self.boot.alarm = Some(at);
+                self.alarmed(at);
+            }
             Report::UnitFailed { unit, result } => {
                 self.boot.progress.step(at);
                 let since = self.boot.hint_before(at);
                 for case in &mut self.cases {
-                    case.unit_failed(at, since, &unit, &result);
+                    case.unit_failed(at, since, &unit, Some(&result));
                 }
                 self.boot.failed_units.insert(unit, result);
             }
@@ -39,6 +44,16 @@ impl Judge {
             }
             Report::Done { .. } => self.done(at, &report),
             Report::Unknown(_) => self.boot.progress.step(at),
+        }
+    }
+
+    /// What PID 1 writes about a failed unit comes long before it answers questions about it.
+    pub(super) fn alarmed(&mut self, at: Duration) {
+        let Some((since, unit)) = self.boot.alarmed() else {
+            return;
+        };
+        for case in &mut self.cases {
+            case.unit_failed(at, since, unit, None);
         }
     }
 

@@ -37,7 +37,8 @@ fn weight(failure: Failure) -> u8 {
 }
 
 impl Suspicion {
-    /// Adds a sign: it names the failure when it is nearer to the cause than those before.
+    /// Adds a sign: it names the failure when it is nearer to the cause than those before, or says
+    /// more of the same.
     pub(crate) fn add(slot: &mut Option<Self>, at: Duration, failure: Failure, detail: String) {
         match slot {
             None => {
@@ -47,7 +48,10 @@ impl Suspicion {
                     detail,
                 });
             }
-            Some(first) if weight(failure) > weight(first.failure) => {
+            Some(first)
+                if weight(failure) > weight(first.failure)
+                    || (failure == first.failure && detail.starts_with(&first.detail)) =>
+            {
                 first.failure = failure;
                 first.detail = detail;
             }

@@ -109,6 +109,18 @@ impl Reporter {
         shared.send(&Report::UnitFailed { unit, result })
     }
 
+    /// Tells at once that some unit has failed, when a run is on.
+    ///
+    /// # Errors
+    /// The port breaks.
+    pub fn alarm(&self) -> io::Result<()> {
+        let mut shared = self.lock();
+        match shared.status {
+            Some(_) => shared.send(&Report::Alarm),
+            None => Ok(()),
+        }
+    }
+
     /// Changes what the next sign of life says, if any follows.
     pub fn note(&self, change: impl FnOnce(&mut Status)) {
         if let Some(status) = &mut self.lock().status {

@@ -37,7 +37,9 @@ const REST: Duration = Duration::from_millis(100);
 pub enum Sign {
     /// systemd says that the boot is over.
     Ready,
-    /// A unit has failed, or the host wants to know whether one has.
+    /// A unit has failed.
+    Failed,
+    /// The host wants to know whether a unit has failed.
     Look,
     /// Something else happened: the boot goes on.
     Alive,
@@ -60,7 +62,7 @@ pub fn start(
     broken: impl FnOnce(io::Error) + Send + 'static,
 ) -> io::Result<Sender<Sign>> {
     let (sender, signs) = mpsc::channel();
-    listen(sender.clone())?;
+    listen(sender.clone(), reporter.clone())?;
     let mut watch = Watch {
         reporter: reporter.clone(),
         signs,
@@ -76,11 +78,11 @@ pub fn start(
     Ok(sender)
 }
 
-/// Takes systemd's messages off the socket.
+/// Takes systemd's messages off the socket; of a failure the host hears at once.
 ///
 /// A thread of its own does so, whatever else goes on: systemd blocks when the queue is full, and
 /// nobody who waits for systemd may be the one to empty it.
-fn listen(signs: Sender<Sign>) -> io::Result<()> {
+fn listen(signs: Sender<Sign>, reporter: Reporter) -> io::Result<()> {
     if let Some(folder) = Path::new(NOTIFY_SOCKET).parent() {
         fs::create_dir_all(folder)?;
     }
@@ -92,7 +94,13 @@ fn listen(signs: Sender<Sign>) -> io::Result<()> {
     std::thread::spawn(move || {
         let mut message = [0; 4096];
         while let Ok(length) = socket.recv(&mut message) {
-            if signs.send(sign(&message[..length])).is_err() {
+            let sign = sign(&message[..length]);
+            if sign == Sign::Failed {
+                // systemd answers only when it has started all else that is due. A broken port
+                // says so to those who read it.
+                reporter.alarm().unwrap_or_default();
+            }
+            if signs.send(sign).is_err() {
                 return;
             }
         }
@@ -111,7 +119,7 @@ fn sign(message: &[u8]) -> Sign {
     if has(b"READY=1") {
         Sign::Ready
     } else if has(failed.as_bytes()) {
-        Sign::Look
+        Sign::Failed
     } else {
         Sign::Alive
     }
@@ -261,7 +269,7 @@ mod tests {
             (b"STATUS=READY=1\nREADY=0", Sign::Alive),
             (
                 b"X_SYSTEMD_UNIT_ACTIVE=baker-unit-failed.target",
-                Sign::Look,
+                Sign::Failed,
             ),
             (
                 b"X_SYSTEMD_UNIT_INACTIVE=baker-unit-failed.target",

@@ -107,6 +107,45 @@ fn the_time_of_detection_counts_from_the_event() {
 }
 
 #[test]
+fn an_alarm_and_a_line_of_the_console_are_a_failed_unit() {
+    let failed = || line("[FAILED] Failed to start a.service - A.");
+    let alarm = || Observation::Report(Report::Alarm);
+    for seen in [
+        vec![(100, hello()), (2000, failed()), (2300, alarm())],
+        vec![(100, hello()), (2000, alarm()), (2300, failed())],
+    ] {
+        let verdict = play(judge(&[], 0), seen);
+        let detail = "a.service failed".to_owned();
+        let failure = Failure::UnitFailed;
+        assert_eq!(verdict, (2600, Verdict::Failed { failure, detail }));
+    }
+    // The name and the result that come before the verdict stand in it.
+    let seen = vec![
+        (100, hello()),
+        (2000, failed()),
+        (2100, alarm()),
+        (2500, unit_failed("a.service")),
+    ];
+    let (at, verdict) = play(judge(&[], 0), seen);
+    assert_eq!(at, 2600);
+    assert!(verdict.to_string().contains("a.service failed (exit-code)"));
+    // Neither says enough alone, nor both far apart, nor for a unit that may fail.
+    let plan = TestPlan {
+        units_may_fail: vec!["a.service".into()],
+        ..TestPlan::default()
+    };
+    for (judge, seen) in [
+        (judge(&[], 0), vec![(2000, failed())]),
+        (judge(&[], 0), vec![(2000, alarm())]),
+        (judge(&[], 0), vec![(2000, failed()), (5000, alarm())]),
+        (judge_plan(plan), vec![(2000, failed()), (2100, alarm())]),
+    ] {
+        let seen = [vec![(100, hello())], seen, vec![(6000, done())]].concat();
+        assert_eq!(play(judge, seen), (6000, Verdict::Passed));
+    }
+}
+
+#[test]
 fn what_the_console_must_show_may_come_a_little_late() {
     let plan = || TestPlan {
         console: vec!["login:".into()],
