@@ -187,10 +187,11 @@ const FIXTURES: [Fixture; 28] = [
         },
     ),
     row("no-loader", Slow, Uefi, "firmware-refused", "", |image| {
-        image.write(
-            image.place("entry of /EFI/BOOT/BOOTX64.EFI").start,
-            b"NOTHING",
-        );
+        // Long and short name are entries of their own; one of them would do.
+        let entries = image.place("entry of /EFI/BOOT/BOOTX64.EFI");
+        for entry in entries.step_by(32) {
+            image.write(entry, b"\xe5");
+        }
     }),
     row("junk-loader", Slow, Uefi, "firmware-refused", "", |image| {
         image.junk(image.place("BOOTX64.EFI PE headers"));
@@ -208,7 +209,7 @@ const FIXTURES: [Fixture; 28] = [
         "loader",
         |image| image.hang_loader(),
     ),
-    row("little-memory", Slow, Direct, "kernel-panic", "", |image| {
+    row("little-memory", Slow, Direct, "guest-reset", "", |image| {
         image.plan().memory_mib = 64;
     }),
     row(
@@ -278,7 +279,7 @@ const FIXTURES: [Fixture; 28] = [
         "hanging-unit",
         Slow,
         Direct,
-        "guest-silent",
+        "timed-out",
         "hang.service",
         |image| {
             let unit = "[Unit]\nBefore=multi-user.target\n[Service]\nType=notify\n\

@@ -131,7 +131,10 @@ impl Progress {
             Some(true) => patience.stall * BUSY_FACTOR,
             _ => patience.stall,
         };
-        let stalled = self.step.is_some() && at.saturating_sub(step) >= stall;
+        // Whoever has not been heard for most of that time is silent, and has the patience of the
+        // silent.
+        let speaks = sign >= step + stall / 2;
+        let stalled = speaks && at.saturating_sub(step) >= stall;
         let at = step + stall;
         stalled.then_some(End::Stalled { since: step, at })
     }

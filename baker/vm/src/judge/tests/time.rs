@@ -49,6 +49,25 @@ fn a_guest_that_repeats_itself_is_hung_when_idle_and_slow_when_busy() {
 }
 
 #[test]
+fn a_guest_that_falls_silent_is_not_one_that_repeats_itself() {
+    // As under TCG, where silence is borne longer than repetition.
+    let mut rules = rules();
+    rules.patience.stall = Duration::from_secs(15);
+    let kernel = (1000, line("[ 0.0] Linux version 6.12"));
+    let once = (
+        2000,
+        line("[ ***  ] Job slow.service/start running (12s / no limit)"),
+    );
+    let judge = || judge_with(&[TestPlan::default()], rules.clone());
+    let (at, verdict) = play(judge(), vec![kernel.clone()]);
+    assert_eq!(at, 21_000, "{verdict}");
+    assert!(verdict.to_string().starts_with("guest-silent"), "{verdict}");
+    let (at, verdict) = play(judge(), vec![kernel, once]);
+    assert_eq!(at, 22_000, "{verdict}");
+    assert!(verdict.to_string().starts_with("guest-silent"), "{verdict}");
+}
+
+#[test]
 fn a_guest_that_moves_is_never_hung() {
     let seen = (1..99)
         .map(|second| (second * 1000, job(&format!("{second}.service/start"))))
