@@ -1,5 +1,6 @@
 //! An image as text: one line for the superblock, one per name.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use super::error::ReadError;
@@ -25,15 +26,16 @@ pub fn dump(source: &dyn Source) -> Result<String, ReadError> {
         block.feature_incompat,
         block.algorithms,
     );
-    let mut todo = vec![(b"/".to_vec(), image.root(), 0_u32)];
-    while let Some((path, nid, depth)) = todo.pop() {
+    let mut seen = HashSet::new();
+    let mut todo = vec![(b"/".to_vec(), image.root())];
+    while let Some((path, nid)) = todo.pop() {
         line(&image, &path, nid, &mut text)?;
-        // Damaged images can hold directories inside of themselves.
-        if depth < 256 {
+        // Damaged images can hold directories inside of themselves, and more than once.
+        if seen.insert(nid) {
             let mut below = Vec::new();
             image.entries(nid, &mut |name, child| {
                 let slash: &[u8] = if path == b"/" { b"" } else { b"/" };
-                below.push(([&path, slash, name].concat(), child, depth + 1));
+                below.push(([&path, slash, name].concat(), child));
             })?;
             todo.extend(below.into_iter().rev());
         }

@@ -6,6 +6,7 @@ use baker_model::Interrupt;
 use baker_model::tree::{Content, Kind, LinkGroup, Metadata};
 use proptest::prelude::*;
 
+use super::super::read::Image;
 use super::super::{Compression, Error, Options, Request, dump, read, write};
 use super::fixtures::{
     Builder, COMPRESSIONS, image, noise, normal, options, plain, prose, xattrs, zoo,
@@ -132,6 +133,32 @@ impl std::fmt::Debug for Builder {
             .entries(self.tree.walk().map(|(path, node)| (path, &node.metadata)))
             .finish()
     }
+}
+
+#[test]
+fn directories_inside_of_themselves_are_told_once() {
+    let mut built = Builder::new();
+    for name in ["a/x", "b/x", "c/x"] {
+        built.file(name, prose(10, 1));
+    }
+    let (mut bytes, _) = image(&built, &options(Compression::None, 1)).unwrap();
+    let (root, mut children) = (Image::open(&bytes).unwrap().root(), Vec::new());
+    let found = Image::open(&bytes)
+        .unwrap()
+        .entries(root, &mut |name, child| {
+            children.extend((name.len() == 1 && name != b".").then_some(child));
+        });
+    found.unwrap();
+    assert_eq!(children.len(), 3);
+    for child in children {
+        let entry = child.to_le_bytes();
+        while let Some(at) = bytes.windows(8).rposition(|bytes| bytes == entry) {
+            bytes[at..at + 8].copy_from_slice(&root.to_le_bytes());
+        }
+    }
+    assert!(read(&bytes).is_err());
+    let text = dump(&bytes).unwrap();
+    assert!(text.lines().count() < 20, "{text}");
 }
 
 #[test]
