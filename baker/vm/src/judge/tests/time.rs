@@ -58,7 +58,7 @@ fn a_guest_that_falls_silent_is_not_one_that_repeats_itself() {
         2000,
         line("[ ***  ] Job slow.service/start running (12s / no limit)"),
     );
-    let judge = || judge_with(&[TestPlan::default()], rules.clone());
+    let judge = || judge_with(&[TestPlan::default()], rules);
     let (at, verdict) = play(judge(), vec![kernel.clone()]);
     assert_eq!(at, 21_000, "{verdict}");
     assert!(verdict.to_string().starts_with("guest-silent"), "{verdict}");
