@@ -27,6 +27,8 @@ pub struct Module {
     pub path: String,
     /// The module, as its name says: plain or compressed.
     pub bytes: Vec<u8>,
+    /// Whether it only leads to disks; these come last.
+    pub is_driver: bool,
 }
 
 /// How the archive is packed.
@@ -145,11 +147,12 @@ fn files<'a>(request: &'a Request<'_>) -> Result<Vec<FileEntry<'a>>, InitrdError
         RootFormat::Erofs => b"erofs\n",
         RootFormat::Squashfs => b"squashfs\n",
     };
-    let list: String = request
-        .modules
-        .iter()
-        .map(|module| format!("{}\n", module.path))
-        .collect();
+    let list = |is_driver| -> String {
+        let modules = request.modules.iter();
+        let those = modules.filter(|module| module.is_driver == is_driver);
+        those.map(|module| format!("{}\n", module.path)).collect()
+    };
+    let list = format!("{}\n{}", list(false), list(true));
     let mut files = vec![
         FileEntry {
             path: "init",
@@ -273,13 +276,14 @@ mod tests {
     use super::*;
 
     fn modules() -> Vec<Module> {
-        let module = |path: &str, size| Module {
+        let module = |path: &str, size, is_driver| Module {
             path: path.into(),
             bytes: vec![7; size],
+            is_driver,
         };
         vec![
-            module("/lib/modules/6.1/kernel/z.ko", 5000),
-            module("/lib/modules/6.1/a.ko.xz", 10),
+            module("/lib/modules/6.1/kernel/z.ko", 5000, false),
+            module("/lib/modules/6.1/a.ko.xz", 10, true),
         ]
     }
 
@@ -352,7 +356,7 @@ mod tests {
         );
         assert_eq!(find("etc/baker-root-format").2, b"erofs\n");
         // In loading order, though the archive is sorted.
-        let list = b"/lib/modules/6.1/kernel/z.ko\n/lib/modules/6.1/a.ko.xz\n";
+        let list = b"/lib/modules/6.1/kernel/z.ko\n\n/lib/modules/6.1/a.ko.xz\n";
         assert_eq!(find("lib/modules/load").2, list);
         assert_eq!(find("dev/console").1, 0o020_600);
     }
@@ -394,6 +398,7 @@ mod tests {
             let modules = [Module {
                 path: path.into(),
                 bytes: Vec::new(),
+                is_driver: false,
             }];
             let error = initrd(&request(&modules)).unwrap_err();
             assert!(matches!(error, InitrdError::Module { .. }), "{path:?}");

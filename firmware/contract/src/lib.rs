@@ -67,7 +67,8 @@ pub const PROBE_PROGRAM: &str = "/run/baker/guest";
 /// Name of the device-mapper device that init makes for the root.
 pub const ROOT_DEVICE: &str = "baker-root";
 
-/// List of modules inside the initrd, one absolute path per line, in loading order.
+/// List of modules inside the initrd, one absolute path per line, in loading order. Those behind an
+/// empty line only lead to disks: once the root is found, the rest of them is loaded beside the boot.
 pub const MODULE_LIST: &str = "/lib/modules/load";
 
 /// File inside the initrd that names the root file system: `erofs` or `squashfs`.

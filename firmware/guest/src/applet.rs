@@ -9,6 +9,8 @@ pub enum Applet {
     Init,
     /// The smoke probe.
     Probe,
+    /// Loads modules beside the boot.
+    Load,
 }
 
 /// Chooses by process id and arguments.
@@ -29,9 +31,12 @@ pub fn choose(process: u32, arguments: &[String]) -> Result<Applet, String> {
     };
     match word {
         "probe" => Ok(Applet::Probe),
+        "load" => Ok(Applet::Load),
         "init" => Err("init runs only as the first process of an initramfs".into()),
-        "" => Err(format!("name an applet: init, probe ({GUEST_MARK})")),
-        other => Err(format!("unknown applet `{other}`: there are init, probe")),
+        "" => Err(format!("name an applet: init, probe, load ({GUEST_MARK})")),
+        other => Err(format!(
+            "unknown applet `{other}`: there are init, probe, load"
+        )),
     }
 }
 
@@ -52,6 +57,7 @@ mod tests {
             Some(Applet::Probe)
         );
         assert_eq!(chosen(7, &["/bin/probe"]), Some(Applet::Probe));
+        assert_eq!(chosen(7, &["/init", "load", "/a.ko"]), Some(Applet::Load));
         assert_eq!(chosen(7, &["/init"]), None);
         assert_eq!(chosen(7, &["guest", "init"]), None);
         assert_eq!(chosen(7, &["guest", "reimage"]), None);

@@ -46,12 +46,17 @@ impl Disk for File {
     }
 }
 
-/// Waits for a disk that holds both partitions.
+/// Waits for a disk that holds both partitions. As long as there is none, `more` is asked to bring
+/// more disks; the waiting begins when it has no more.
 ///
 /// # Errors
 /// None has come before `wait` was over; says what was seen on each disk.
-pub fn find(ids: ([u8; 16], [u8; 16]), wait: Duration) -> Result<RootPartitions, String> {
-    let start = Instant::now();
+pub fn find(
+    ids: ([u8; 16], [u8; 16]),
+    wait: Duration,
+    mut more: impl FnMut() -> bool,
+) -> Result<RootPartitions, String> {
+    let mut start = None;
     // What each disk of this name and size has shown; a changed size (a medium put in) is new.
     let mut seen = BTreeMap::new();
     loop {
@@ -64,7 +69,10 @@ pub fn find(ids: ([u8; 16], [u8; 16]), wait: Duration) -> Result<RootPartitions,
                 Err(problem) => seen.insert(disk, problem),
             };
         }
-        if start.elapsed() >= wait {
+        if start.is_none() && more() {
+            continue;
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() >= wait {
             return Err(describe(&seen, wait));
         }
         std::thread::sleep(POLL);

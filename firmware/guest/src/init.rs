@@ -16,8 +16,9 @@ use nix::sys::stat::minor;
 use crate::cmdline::{OnFailure, RootHash, Settings};
 use crate::disks::RootPartitions;
 use crate::dm::{DeviceMapper, Target};
+use crate::modules::Modules;
 use crate::verity::{SUPERBLOCK_SIZE, Superblock};
-use crate::{console, disks, handover, modules};
+use crate::{console, disks, handover};
 
 /// Where the root is mounted before it becomes the root.
 const SYSROOT: &str = "/sysroot";
@@ -107,14 +108,19 @@ fn make_folder(path: &str) -> Result<(), String> {
 
 /// The whole way; comes back only with a failure.
 fn boot(settings: &Settings) -> Failure {
-    let broken_modules = modules::load();
-    let failed = match open_root(settings) {
+    let mut modules = Modules::read();
+    modules.load_first();
+    let failed = match open_root(settings, &mut modules) {
         Ok(()) => {
+            let beside = modules.load_beside();
             // A system without its probe still runs; the host will notice the silence.
             let probed = handover::offer_probe().unwrap_or_else(|error| {
                 console::complain(&format!("cannot offer the probe: {error}"));
                 false
             });
+            if let Some(beside) = beside {
+                beside.wait_until_open();
+            }
             let detail = handover::switch(Path::new(SYSROOT), settings.init.as_deref(), probed);
             return Failure {
                 code: InitFailure::Handover,
@@ -123,7 +129,7 @@ fn boot(settings: &Settings) -> Failure {
         }
         Err(failed) => failed,
     };
-    blame_modules(failed, &broken_modules)
+    blame_modules(failed, &modules.broken)
 }
 
 /// Modules that did not load are the cause of what failed after them; a malformed command line
@@ -139,12 +145,13 @@ fn blame_modules(failed: Failure, broken: &[String]) -> Failure {
     }
 }
 
-fn open_root(settings: &Settings) -> Result<(), Failure> {
+fn open_root(settings: &Settings, modules: &mut Modules) -> Result<(), Failure> {
     let hash = settings
         .root_hash
         .clone()
         .map_err(failure(InitFailure::CommandLine))?;
-    let partitions = disks::find(hash.partition_ids(), settings.root_wait)
+    let more = || modules.load_driver();
+    let partitions = disks::find(hash.partition_ids(), settings.root_wait, more)
         .map_err(failure(InitFailure::NoRoot))?;
     let device = open_verity(&partitions, &hash, settings).map_err(failure(InitFailure::Verity))?;
     mount_root(&device)

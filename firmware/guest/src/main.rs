@@ -7,6 +7,8 @@
 //!   says why in one line and ends the machine; it never gives a shell and never hangs.
 //! * `probe`: runs in the booted system when the host offers a probe port, and reports what it
 //!   sees. It changes nothing.
+//! * `load`: loads the modules that it is given; `init` leaves it behind with those that the root
+//!   did not need.
 //!
 //! It touches no network, and runs no other program but what a check names.
 
@@ -37,6 +39,10 @@ fn main() -> ExitCode {
     match applet::choose(std::process::id(), &arguments) {
         Ok(applet::Applet::Init) => init::run(),
         Ok(applet::Applet::Probe) => finish(probe::run()),
+        Ok(applet::Applet::Load) => {
+            modules::load(arguments.get(2..).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
         Err(message) => finish(Err(message)),
     }
 }

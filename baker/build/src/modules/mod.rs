@@ -48,10 +48,15 @@ pub struct InitrdModule {
     pub path: String,
     /// The module, decompressed: the initrd is compressed as a whole.
     pub bytes: Vec<u8>,
+    /// Whether it only leads to disks.
+    pub is_driver: bool,
 }
 
-/// The modules of the initrd in loading order: those named, those that the guest needs to open
-/// the root (dm-verity, SHA-256, the root format), and what all of them need.
+/// The driver of the port by which host and probe speak; no disk comes of it.
+const PORT: &str = "virtio_console";
+
+/// The modules of the initrd in loading order: those that the guest needs to open the root
+/// (dm-verity, SHA-256, the root format), then those named, with what all of them need.
 ///
 /// # Errors
 /// See [`ModulesError`]; an unknown name comes with the nearest known ones.
@@ -63,21 +68,27 @@ pub fn initrd_modules(request: InitrdRequest<'_>) -> Result<Vec<InitrdModule>, M
     };
     // The guest has no modprobe, so what dm-verity would ask for at run time is loaded before.
     let needed = ["crypto-sha256", "dm-verity", format].map(str::to_owned);
-    let mut names: Vec<String> = request.names.iter().chain(&needed).cloned().collect();
     let there = |name: &&&str| modules.find(name).is_some();
-    names.extend(
-        request
-            .optional
-            .iter()
-            .filter(there)
-            .map(|&name| name.to_owned()),
-    );
-    let loaded = modules.closure(request.contents, &names)?;
-    Ok(loaded
+    let optional = request.optional.iter().filter(there);
+    let is_port = |name: &&String| name.replace('-', "_") == PORT;
+    let ports = request.names.iter().filter(is_port).cloned();
+    let first: Vec<String> = needed
         .into_iter()
-        .map(|module| InitrdModule {
-            path: format!("/lib/modules/{}.ko", module.name),
-            bytes: module.bytes,
-        })
-        .collect())
+        .chain(optional.map(|&name| name.to_owned()))
+        .chain(ports)
+        .collect();
+    let mut loaded: Vec<InitrdModule> = Vec::new();
+    for (names, is_driver) in [(&first[..], false), (request.names, true)] {
+        for module in modules.closure(request.contents, names)? {
+            let path = format!("/lib/modules/{}.ko", module.name);
+            if loaded.iter().all(|known| known.path != path) {
+                loaded.push(InitrdModule {
+                    path,
+                    bytes: module.bytes,
+                    is_driver,
+                });
+            }
+        }
+    }
+    Ok(loaded)
 }

@@ -264,6 +264,7 @@ impl Baking<'_> {
             .map(|module| initrd::Module {
                 path: module.path,
                 bytes: module.bytes,
+                is_driver: module.is_driver,
             })
             .collect();
         let guest = guest::program(recipe.architecture)?;
