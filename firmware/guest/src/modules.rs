@@ -102,18 +102,18 @@ impl Beside {
     /// Waits until the files of the initramfs may go.
     pub fn wait_until_open(mut self) {
         // Nothing comes when the process has died: then nobody needs them either.
-        self.0.read(&mut [0]).ok();
+        self.0.read_exact(&mut [0]).ok();
     }
 }
 
 /// The applet: opens all modules, says so by a line, and loads them.
 pub fn load(paths: &[String]) {
-    let open = |path: &String| Some((path, File::open(path).ok()?));
-    let files: Vec<_> = paths.iter().filter_map(open).collect();
+    let open = |path| Some((path, File::open(path).ok()?));
+    let files: Vec<_> = paths.iter().map(Path::new).filter_map(open).collect();
     let mut out = io::stdout();
     out.write_all(b"\n").and_then(|()| out.flush()).ok();
     for (path, file) in &files {
-        load_file(file, Path::new(path)).ok();
+        load_file(file, path).ok();
     }
 }
 
