@@ -15,6 +15,7 @@ mod fetch_archive;
 mod fetch_store;
 mod fetch_transfer;
 mod foreign;
+mod formats;
 mod release;
 mod resolve_apt;
 mod resolve_rules;

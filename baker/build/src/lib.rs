@@ -4,9 +4,11 @@
 //! with one public door; no stage calls a stage, `cli` composes them.
 
 pub mod anatomy;
+pub mod archive;
 pub mod assemble;
 pub mod assembled;
 pub mod configure;
+pub mod convert;
 pub mod describe;
 pub mod disk;
 pub mod dpkg_database;
@@ -15,6 +17,8 @@ pub mod initrd;
 pub mod kernel;
 pub mod links;
 pub mod modules;
+pub mod netboot;
+pub mod oci;
 pub mod overlay;
 pub mod slots;
 pub mod spool;
@@ -23,3 +27,6 @@ pub mod verity;
 
 pub use assembled::{Assembled, Package, Script};
 pub use spool::Spool;
+
+#[cfg(test)]
+mod judge;

@@ -119,6 +119,22 @@ pub enum FileRole {
     Evidence,
     /// An X.509 certificate, DER.
     Certificate,
+    /// The disk for QEMU.
+    Qcow2,
+    /// The disk for VMware.
+    Vmdk,
+    /// The disk as a dynamic VHD.
+    Vhd,
+    /// The disk as a fixed VHD.
+    VhdFixed,
+    /// The root as a compressed tar archive.
+    RootTar,
+    /// The root as an OCI image.
+    OciImage,
+    /// The disk as a CD.
+    Iso,
+    /// The initramfs with the root inside.
+    NetbootInitrd,
 }
 
 /// One file of a release.

@@ -165,11 +165,10 @@ fn check_tests(manifest: &Manifest, findings: &mut Findings) {
 }
 
 fn check_fact(manifest: &Manifest, fact: &TestFact, problems: &mut Vec<Problem>) {
-    let is_disk = |disk| {
-        manifest
-            .file(FileRole::Disk)
-            .is_some_and(|file| file.sha256 == disk)
-    };
+    let mut plans = manifest.plans.iter();
+    let plan = plans.find(|plan| plan.title() == fact.name);
+    let role = plan.map_or(FileRole::Disk, |plan| plan.format.role());
+    let is_disk = |disk| manifest.file(role).is_some_and(|file| file.sha256 == disk);
     if !is_disk(fact.disk) {
         let test = fact.name.clone();
         problems.push(Problem::TestOfAnotherDisk {

@@ -105,7 +105,14 @@ pub fn statement(manifest: &Manifest) -> Statement<TestResult> {
         root_hash: Some(manifest.root_hash),
         evidence: files(|role| role == FileRole::Evidence),
     };
-    Statement::new(files(is_booted), TEST_RESULT_TYPE, predicate)
+    // Other forms of the disk count only when a test boots them.
+    let formats: Vec<FileRole> = manifest
+        .plans
+        .iter()
+        .map(|plan| plan.format.role())
+        .collect();
+    let subjects = files(|role| is_booted(role) || formats.contains(&role));
+    Statement::new(subjects, TEST_RESULT_TYPE, predicate)
 }
 
 /// True for what a test boots: the disk, and what is in it when it also stands alone.

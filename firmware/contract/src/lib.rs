@@ -86,6 +86,12 @@ pub const FAILING_UNITS: [&str; 7] = [
     "timer",
 ];
 
+/// The root image inside the initramfs, when there is no disk to find it on: netboot.
+pub const CARRIED_ROOT: &str = "/lib/baker/root.image";
+
+/// Its hash tree, beside it.
+pub const CARRIED_TREE: &str = "/lib/baker/root.verity";
+
 #[cfg(test)]
 mod tests {
     use super::*;

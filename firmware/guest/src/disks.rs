@@ -1,7 +1,7 @@
 //! Finding the partitions of the root.
 //!
-//! Kernels before 6.14 do not say partition UUIDs in sysfs or in uevents, so the partition tables
-//! of all whole disks are read here. Root and hash tree must lie on one disk.
+//! Kernels before 6.14 do not say partition UUIDs in sysfs or in uevents, and look for no
+//! partitions on CDs, so the partition tables of all whole disks are read here. Root and hash tree must lie on one disk.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,6 +10,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use baker_contract::ROOT_DEVICE;
+use nix::sys::stat::{major, minor};
+
+use crate::dm::{DeviceMapper, Target};
 use crate::gpt::{self, Disk, Geometry, Partition};
 use crate::sys;
 
@@ -125,11 +129,7 @@ fn look(disk: &WholeDisk, ids: ([u8; 16], [u8; 16])) -> Result<RootPartitions, S
     let file = File::open(Path::new("/dev").join(&disk.name))
         .map_err(|error| format!("cannot open: {error}"))?;
     let sector = number_in(&folder.join("queue/logical_block_size")).unwrap_or(SYSFS_SECTOR);
-    let geometry = Geometry {
-        sector: u32::try_from(sector).map_err(|_| format!("sectors of {sector} bytes"))?,
-        sectors: disk.size * SYSFS_SECTOR / sector.max(1),
-    };
-    let partitions = gpt::read(&file, geometry)?;
+    let partitions = partitions(&file, disk.size, sector)?;
     let by_id = |id| partitions.iter().find(|partition| partition.id == id);
     match (by_id(ids.0), by_id(ids.1)) {
         (Some(data), Some(tree)) => Ok(RootPartitions {
@@ -145,16 +145,64 @@ fn look(disk: &WholeDisk, ids: ([u8; 16], [u8; 16])) -> Result<RootPartitions, S
     }
 }
 
+/// The table as sectors of the disk have it, or else as those of 512 bytes: a disk image on a CD
+/// keeps the table of a disk.
+fn partitions(disk: &dyn Disk, size: u64, sector: u64) -> Result<Vec<Partition>, String> {
+    let read = |sector: u64| {
+        let geometry = Geometry {
+            sector: u32::try_from(sector).map_err(|_| format!("sectors of {sector} bytes"))?,
+            sectors: size * SYSFS_SECTOR / sector.max(1),
+        };
+        gpt::read(disk, geometry)
+    };
+    read(sector).or_else(|problem| match sector {
+        SYSFS_SECTOR => Err(problem),
+        _ => read(SYSFS_SECTOR).map_err(|other| {
+            if problem == other {
+                problem
+            } else {
+                format!("{problem}; with sectors of {SYSFS_SECTOR} bytes: {other}")
+            }
+        }),
+    })
+}
+
 /// The kernel's device of a partition. The kernel itself ignores the backup table, so a partition
-/// may have to be made known to it.
+/// may have to be made known to it; on a CD drive it takes none, so there it is mapped.
 fn device(file: &File, disk: &WholeDisk, partition: &Partition) -> Result<Device, String> {
     if let Some(device) = known_device(disk, partition) {
         return Ok(device);
     }
-    sys::add_partition(file, partition.number, partition.start, partition.length)
-        .map_err(|error| format!("cannot add partition {}: {error}", partition.number))?;
-    known_device(disk, partition)
-        .ok_or_else(|| format!("the kernel does not show partition {}", partition.number))
+    let number = partition.number;
+    let refused = match sys::add_partition(file, number, partition.start, partition.length) {
+        Ok(()) => match known_device(disk, partition) {
+            Some(device) => return Ok(device),
+            None => format!("the kernel does not show partition {number}"),
+        },
+        Err(error) => format!("cannot add partition {number}: {error}"),
+    };
+    mapped_device(disk, partition).map_err(|error| format!("{refused}; {error}"))
+}
+
+/// The range of a partition as a device of its own.
+fn mapped_device(disk: &WholeDisk, partition: &Partition) -> Result<Device, String> {
+    let path = Path::new(BLOCK).join(&disk.name).join("dev");
+    let whole = fs::read_to_string(&path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let target = Target {
+        start: 0,
+        length: partition.length / SYSFS_SECTOR,
+        kind: "linear".into(),
+        parameters: format!("{} {}", whole.trim(), partition.start / SYSFS_SECTOR),
+    };
+    let name = format!("{ROOT_DEVICE}-part{}", partition.number);
+    let device = DeviceMapper::open()
+        .and_then(|mapper| mapper.create(&name, &format!("BAKER-{name}"), &target))
+        .map_err(|error| format!("cannot map partition {}: {error}", partition.number))?;
+    Ok(Device {
+        node: PathBuf::from(format!("/dev/dm-{}", minor(device))),
+        number: format!("{}:{}", major(device), minor(device)),
+    })
 }
 
 fn known_device(disk: &WholeDisk, partition: &Partition) -> Option<Device> {
@@ -174,4 +222,28 @@ fn known_device(disk: &WholeDisk, partition: &Partition) -> Option<Device> {
 
 fn number_in(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk of 512-byte sectors, seen through a drive that has other ones.
+    #[test]
+    fn a_table_for_small_sectors_is_found_on_a_cd() {
+        let (disk, geometry) = gpt::tests::disk(512);
+        let expected = gpt::tests::expected(512);
+        assert_eq!(
+            partitions(&disk, geometry.sectors, 2048),
+            Ok(expected.clone())
+        );
+        assert_eq!(partitions(&disk, geometry.sectors, 512), Ok(expected));
+        let (large, _) = gpt::tests::disk(2048);
+        let size = 64 * 2048 / SYSFS_SECTOR;
+        assert_eq!(
+            partitions(&large, size, 2048),
+            Ok(gpt::tests::expected(2048))
+        );
+        assert!(partitions(&large, size, 512).is_err());
+    }
 }

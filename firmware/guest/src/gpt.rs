@@ -169,10 +169,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    struct Ram(Vec<u8>);
+    /// A disk in memory.
+    pub struct Ram(Vec<u8>);
 
     impl Disk for Ram {
         fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     /// A disk of 64 sectors with partition 2 in sectors 40..=47, full of junk elsewhere.
-    fn disk(sector: u32) -> (Ram, Geometry) {
+    pub fn disk(sector: u32) -> (Ram, Geometry) {
         let geometry = Geometry {
             sector,
             sectors: 64,
@@ -220,7 +221,8 @@ mod tests {
         (Ram(bytes), geometry)
     }
 
-    fn expected(sector: u64) -> Vec<Partition> {
+    /// What is on it.
+    pub fn expected(sector: u64) -> Vec<Partition> {
         let id = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
         vec![Partition {
             number: 2,

@@ -18,7 +18,7 @@ use crate::disks::RootPartitions;
 use crate::dm::{DeviceMapper, Target};
 use crate::modules::Modules;
 use crate::verity::{SUPERBLOCK_SIZE, Superblock};
-use crate::{console, disks, handover};
+use crate::{carried, console, disks, handover};
 
 /// Where the root is mounted before it becomes the root.
 const SYSROOT: &str = "/sysroot";
@@ -150,9 +150,14 @@ fn open_root(settings: &Settings, modules: &mut Modules) -> Result<(), Failure> 
         .root_hash
         .clone()
         .map_err(failure(InitFailure::CommandLine))?;
-    let more = || modules.load_driver();
-    let partitions = disks::find(hash.partition_ids(), settings.root_wait, more)
-        .map_err(failure(InitFailure::NoRoot))?;
+    let partitions = match carried::find() {
+        Some(carried) => carried,
+        None => {
+            let more = || modules.load_driver();
+            disks::find(hash.partition_ids(), settings.root_wait, more)
+        }
+    }
+    .map_err(failure(InitFailure::NoRoot))?;
     let device = open_verity(&partitions, &hash, settings).map_err(failure(InitFailure::Verity))?;
     mount_root(&device)
 }

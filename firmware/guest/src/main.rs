@@ -13,6 +13,7 @@
 //! It touches no network, and runs no other program but what a check names.
 
 mod applet;
+mod carried;
 mod checks;
 mod cmdline;
 mod console;

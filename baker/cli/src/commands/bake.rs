@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use baker_model::recipe::Format;
+
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::Failure;
 use crate::pipeline::{self, BakeRequest};
@@ -25,6 +27,11 @@ pub struct Args {
     /// Folder of Secure Boot keys, for recipes that ask for them
     #[arg(long, env = "BAKER_SECURE_BOOT", value_name = "FOLDER")]
     secure_boot: Option<PathBuf>,
+    /// Form of disk or root to make beside the raw disk, instead of those of the
+    /// recipe: qcow2, vmdk, vhd, vhd-fixed, iso, netboot, tar or oci; may be
+    /// repeated
+    #[arg(long, value_name = "FORMAT")]
+    format: Vec<Format>,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -45,6 +52,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         folder: &folder,
         lock: &lock,
         boot_keys: boot_keys.as_ref(),
+        formats: (!args.format.is_empty()).then_some(&args.format[..]),
         threads: args.threads,
     };
     let draft = pipeline::bake_draft(request, &args.to, context)?;

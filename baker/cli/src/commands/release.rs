@@ -61,6 +61,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             folder: &folder,
             lock: &lock,
             boot_keys: boot_keys.as_ref(),
+            formats: None,
             threads: args.threads,
         },
         to: &args.to,

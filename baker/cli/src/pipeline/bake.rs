@@ -14,9 +14,11 @@ use baker_contract::ROOT_HASH_KEY;
 use baker_fetch::Store;
 use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
+use baker_model::recipe::Format;
 use baker_model::tree::{Kind, LastLink, TreePath};
 use baker_model::{Digest, Event, Lock, Manifest, Tree};
 
+use super::formats::{self, Parts};
 use super::{BootKeys, LOCK, Names, RECIPE, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -42,6 +44,8 @@ pub struct BakeRequest<'a> {
     pub lock: &'a Lock,
     /// Who signs what firmware starts; nobody when the recipe does not ask for Secure Boot.
     pub boot_keys: Option<&'a BootKeys>,
+    /// Forms of disk and root to make instead of the recipe's; always beside the raw disk.
+    pub formats: Option<&'a [Format]>,
     /// Threads; all CPUs when not given.
     pub threads: Option<NonZeroUsize>,
 }
@@ -99,12 +103,16 @@ pub fn bake(
     work: &WorkFolder,
     context: &Context,
 ) -> Result<Draft, Failure> {
+    formats::check(request)?;
     let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let baking = Baking {
         folder: request.folder,
         lock: request.lock,
         digest: request.lock.digest(),
         boot_keys: request.boot_keys,
+        formats: request
+            .formats
+            .unwrap_or(&request.folder.recipe.disk.formats),
         store: &context.store()?,
         work: work.path().to_owned(),
         threads: request.threads.unwrap_or_else(cores),
@@ -117,15 +125,16 @@ pub fn bake(
 }
 
 /// One bake: what all its stages share.
-struct Baking<'a> {
-    folder: &'a RecipeFolder,
-    lock: &'a Lock,
-    digest: Digest,
+pub(super) struct Baking<'a> {
+    pub(super) folder: &'a RecipeFolder,
+    pub(super) lock: &'a Lock,
+    pub(super) digest: Digest,
     boot_keys: Option<&'a BootKeys>,
+    pub(super) formats: &'a [Format],
     store: &'a Store,
-    work: PathBuf,
-    threads: NonZeroUsize,
-    context: &'a Context,
+    pub(super) work: PathBuf,
+    pub(super) threads: NonZeroUsize,
+    pub(super) context: &'a Context,
 }
 
 impl Baking<'_> {
@@ -151,7 +160,18 @@ impl Baking<'_> {
             |uki| size(uki.bytes.len() as u64),
         )?;
         let uki = self.sign_boot(uki)?;
-        self.finish(out, &sealed, &uki)
+        let disk = self.disk(out, &sealed, &uki)?;
+        let parts = Parts {
+            layout: &disk.layout,
+            root: &root,
+            spool: &spool,
+            kernel: &kernel.image,
+            initrd: &initrd,
+            image: &sealed.image,
+            tree: &sealed.tree,
+        };
+        let pieces = self.formats(out, &parts)?;
+        self.finish(out, &sealed, pieces)
     }
 
     fn kernel(&self, spool: &Spool) -> Result<kernel::KernelParts, Failure> {
@@ -254,7 +274,7 @@ impl Baking<'_> {
         let request = modules::InitrdRequest {
             kernel: &kernel.modules,
             contents: spool,
-            names: &recipe.kernel.modules,
+            names: &formats::initrd_modules(recipe),
             optional: slots::optional_initrd_modules(recipe),
             root_format: recipe.root.format,
         };
@@ -370,8 +390,8 @@ impl Baking<'_> {
         )
     }
 
-    /// Disk and manifest.
-    fn finish(&self, out: &Path, sealed: &Sealed, uki: &Uki) -> Result<Manifest, Failure> {
+    /// The raw disk, and what stands alone beside it.
+    fn disk(&self, out: &Path, sealed: &Sealed, uki: &Uki) -> Result<disk::RawDisk, Failure> {
         let names = Names::of(&self.folder.recipe);
         let failed = |error: std::io::Error| self.failed(error).context("cannot write the draft");
         fs::write(out.join(&names.uki), &uki.bytes).map_err(failed)?;
@@ -400,18 +420,29 @@ impl Baking<'_> {
             "disk",
             || disk::disk(&request).map_err(|error| self.failed(error)),
             |disk| format!("{} of data", size(disk.data)),
-        )?;
+        )
+    }
+
+    /// The manifest; `pieces` are the files that the recipe may or may not ask for.
+    fn finish(
+        &self,
+        out: &Path,
+        sealed: &Sealed,
+        mut pieces: Vec<Piece>,
+    ) -> Result<Manifest, Failure> {
+        let names = Names::of(&self.folder.recipe);
+        let failed = |error: std::io::Error| self.failed(error).context("cannot write the draft");
         let piece = |name: &str, role| Piece {
             name: name.to_owned(),
             role,
             bytes: Bytes::File(out.join(name)),
         };
-        let mut pieces = vec![
+        pieces.extend([
             piece(&names.disk, FileRole::Disk),
             piece(&names.uki, FileRole::Uki),
             piece(RECIPE, FileRole::Recipe),
             piece(LOCK, FileRole::Lock),
-        ];
+        ]);
         if let Some(keys) = self.boot_keys {
             pieces.extend(secure_boot::write_certificates(keys, out).map_err(failed)?);
         }
@@ -436,7 +467,7 @@ impl Baking<'_> {
     }
 
     /// Runs a stage that does not tell of itself, and tells of it.
-    fn stage<T>(
+    pub(super) fn stage<T>(
         &self,
         stage: &'static str,
         work: impl FnOnce() -> Result<T, Failure>,
@@ -461,7 +492,7 @@ impl Baking<'_> {
         Ok(result)
     }
 
-    fn failed(&self, error: impl Into<anyhow::Error>) -> Failure {
+    pub(super) fn failed(&self, error: impl Into<anyhow::Error>) -> Failure {
         self.context.failure(Exit::Build, error)
     }
 
@@ -472,7 +503,7 @@ impl Baking<'_> {
 }
 
 /// A size for people.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
 }
 

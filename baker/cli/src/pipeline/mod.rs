@@ -7,7 +7,9 @@ mod bake;
 mod boot_keys;
 mod drill;
 mod foreign;
+mod formats;
 mod host;
+mod netboot;
 mod release;
 mod report;
 mod secure_boot;
@@ -16,7 +18,7 @@ mod upgrade;
 
 use std::path::{Path, PathBuf};
 
-use baker_model::recipe::Recipe;
+use baker_model::recipe::{Format, Recipe};
 
 use crate::exit::{Exit, Failure};
 
@@ -40,17 +42,29 @@ pub struct Names {
     pub disk: String,
     /// The unified kernel image.
     pub uki: String,
+    /// The kernel for netboot.
+    pub kernel: String,
+    /// What all of these begin with.
+    stem: String,
 }
 
 impl Names {
     /// The names of a recipe's release.
     pub fn of(recipe: &Recipe) -> Self {
         let (name, version) = (&recipe.name, &recipe.version);
+        let stem = format!("{name}_{version}");
         Self {
             folder: format!("{name}-{version}"),
-            disk: format!("{name}_{version}.raw"),
-            uki: format!("{name}_{version}.efi"),
+            disk: format!("{stem}{}", Format::Raw.ending()),
+            uki: format!("{stem}.efi"),
+            kernel: format!("{stem}.vmlinuz"),
+            stem,
         }
+    }
+
+    /// The file of disk or root in one form.
+    pub fn file(&self, format: Format) -> String {
+        format!("{}{}", self.stem, format.ending())
     }
 }
 

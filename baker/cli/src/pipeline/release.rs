@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use baker_model::manifest::{FileRole, ReleaseFile, TestFact, Waiver};
+use baker_model::recipe::Format;
 use baker_model::{Digest, Manifest};
 use baker_ship::{Key, PublishError, SignError};
 
@@ -115,7 +116,7 @@ fn prove(
         draft.manifest.tests.push(TestFact {
             name: title.to_owned(),
             verdict: result.evidence.verdict.clone(),
-            disk: result.evidence.disk_after,
+            disk: booted_digest(result, &draft.manifest),
             milliseconds: result.evidence.milliseconds,
             evidence: format!("{EVIDENCE}/{title}/{REPORT}"),
             warnings: result.evidence.warnings.clone(),
@@ -126,6 +127,15 @@ fn prove(
         .files
         .sort_by(|left, right| left.name.cmp(&right.name));
     Ok(())
+}
+
+/// The digest of the file that was booted. Of a pair the digest of the larger one: the test has
+/// compared both with the manifest.
+fn booted_digest(result: &smoke::Result, manifest: &Manifest) -> Digest {
+    let pair = (result.evidence.plan.format == Format::Netboot)
+        .then(|| manifest.file(Format::Netboot.role()))
+        .flatten();
+    pair.map_or(result.evidence.disk_after, |file| file.sha256)
 }
 
 /// Moves the draft of a failed release beside its evidence: the command that repeats a test boots

@@ -10,6 +10,7 @@ use baker_formats::pe;
 use baker_model::event::Silent;
 use baker_model::manifest::FileRole;
 use baker_model::plan::{Day, DiskBus, Firmware, ProbeWay, TestPlan};
+use baker_model::recipe::Format;
 use baker_model::{Digest, Digester, Manifest, Recipe};
 use baker_vm::{
     Boot, DirectBoot, Disk, Display, Evidence, Machine, Medium, MediumFormat, Network, OnReset,
@@ -19,7 +20,7 @@ use baker_vm::{
 
 use super::foreign::Foreign;
 use super::host::{self, Host};
-use super::secure_boot;
+use super::{netboot, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::ui::Answer;
@@ -180,17 +181,26 @@ impl Booted {
 /// `st_blocks` counts in these.
 const BLOCK: u64 = 512;
 
-/// What the manifest says of the disk.
-fn subject(booted: &Booted) -> std::result::Result<Subject, Failure> {
-    let (disk, digest) = booted.file(FileRole::Disk)?;
+/// What the manifest says of the disk in one of its forms.
+fn subject(booted: &Booted, format: Format) -> std::result::Result<Subject, Failure> {
+    let (disk, file_digest) = booted.file(format.role())?;
+    let kind = match format {
+        Format::Raw => Some(MediumFormat::Raw),
+        Format::Qcow2 => Some(MediumFormat::Qcow2),
+        Format::Vmdk => Some(MediumFormat::Vmdk),
+        Format::Vhd | Format::VhdFixed => Some(MediumFormat::Vpc),
+        Format::Iso => Some(MediumFormat::Iso),
+        Format::Netboot | Format::Tar | Format::Oci => None,
+    };
+    let digest = match kind {
+        Some(_) => file_digest,
+        None => netboot::digest(booted)?,
+    };
     let manifest = &booted.manifest;
     let size = |role| manifest.file(role).map(|file| file.size);
     let data = fs::metadata(&disk).map(|found| found.blocks() * BLOCK).ok();
     Ok(Subject {
-        medium: Some(Medium {
-            path: disk,
-            format: MediumFormat::Raw,
-        }),
+        medium: kind.map(|format| Medium { path: disk, format }),
         digest,
         root_hash: Some(manifest.root_hash),
         sizes: Sizes {
@@ -233,7 +243,7 @@ pub(super) fn boot_quietly(
     let request = SmokeRequest {
         qemu: &host.qemu,
         accelerator: &host.accelerator,
-        subject: &subject(booted)?,
+        subject: &subject(booted, plan.format)?,
         boot: &boot,
         tests: &tests,
         patience: patience(&tests, &boot, host),
@@ -278,8 +288,11 @@ pub fn test(
 ) -> std::result::Result<Vec<Result>, Failure> {
     let files = boot_files(evidence)?;
     let bench = Bench {
-        subject: &subject(booted)?,
-        boot: &|firmware| booted.boot(firmware, host, &files),
+        subject: &|format| subject(booted, format),
+        boot: &|plan| match plan.format {
+            Format::Netboot => netboot::boot(booted).map(Boot::Direct),
+            _ => booted.boot(plan.firmware, host, &files),
+        },
         host,
         evidence,
     };
@@ -296,8 +309,9 @@ pub fn test_foreign(
 ) -> std::result::Result<Vec<Result>, Failure> {
     let files = boot_files(evidence)?;
     let bench = Bench {
-        subject: &foreign.subject(&files)?,
-        boot: &|firmware| foreign.boot(firmware, host),
+        // Its form was told by its bytes; no plan names another.
+        subject: &|_| foreign.subject(&files),
+        boot: &|plan| foreign.boot(plan.firmware, host),
         host,
         evidence,
     };
@@ -306,8 +320,8 @@ pub fn test_foreign(
 
 /// What all tests of one image share.
 struct Bench<'a> {
-    subject: &'a Subject,
-    boot: &'a dyn Fn(Firmware) -> std::result::Result<Boot, Failure>,
+    subject: &'a dyn Fn(Format) -> std::result::Result<Subject, Failure>,
+    boot: &'a dyn Fn(&TestPlan) -> std::result::Result<Boot, Failure>,
     host: &'a Host,
     evidence: &'a Path,
 }
@@ -325,9 +339,11 @@ impl Bench<'_> {
             .iter()
             .map(|plan| self.evidence.join(plan.title()))
             .collect();
-        let groups = baker_vm::shared_boots(self.subject, plans);
+        let groups = baker_vm::shared_boots(&(self.subject)(Format::Raw)?, plans);
         let boots = groups.iter().map(|group| {
-            let boot = (self.boot)(plans[group[0]].firmware)?;
+            let first = &plans[group[0]];
+            let boot = (self.boot)(first)?;
+            let subject = (self.subject)(first.format)?;
             let tests: Vec<Test<'_>> = group
                 .iter()
                 .map(|&place| Test {
@@ -335,15 +351,15 @@ impl Bench<'_> {
                     work: &folders[place],
                 })
                 .collect();
-            Ok((boot, tests))
+            Ok((boot, subject, tests))
         });
-        let boots: Vec<(Boot, Vec<Test<'_>>)> =
+        let boots: Vec<(Boot, Subject, Vec<Test<'_>>)> =
             boots.collect::<std::result::Result<_, Failure>>()?;
         let treatment = Treatment::default();
-        let requests = boots.iter().map(|(boot, tests)| SmokeRequest {
+        let requests = boots.iter().map(|(boot, subject, tests)| SmokeRequest {
             qemu: &host.qemu,
             accelerator: &host.accelerator,
-            subject: self.subject,
+            subject,
             boot,
             tests,
             patience: patience(tests, boot, host),

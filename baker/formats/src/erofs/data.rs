@@ -12,8 +12,8 @@ use super::format::{BLOCK, HOLE};
 use super::index::{Encoding, Extent};
 use super::inventory::Inode;
 use super::output::Output;
-use super::pipeline::{self, Stop};
 use super::segment::{self, Packed, Position, SEGMENT, TAIL_LIMIT};
+use crate::pipeline::{self, Stop};
 
 /// Small files travel together until they are this many bytes, to spare the line its overhead.
 const BATCH: u64 = 1 << 20;

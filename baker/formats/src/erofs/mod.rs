@@ -34,7 +34,6 @@ mod inventory;
 mod lz4;
 mod metadata;
 mod output;
-mod pipeline;
 mod place;
 mod read;
 mod segment;

@@ -7,6 +7,7 @@ mod sparse;
 pub(crate) use paged::Paged;
 pub use source::{Slice, Source};
 pub use sparse::{SPARSE_BLOCK, copy_sparse};
+pub(crate) use sparse::{is_zero, write_sparse};
 
 #[cfg(test)]
 mod failing;

@@ -14,6 +14,12 @@ pub trait Source: Sync {
 
 impl Source for Vec<u8> {
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.as_slice().read_exact_at(offset, buffer)
+    }
+}
+
+impl Source for [u8] {
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let bytes = usize::try_from(offset)
             .ok()
             .and_then(|from| self.get(from..from.checked_add(buffer.len())?))

@@ -33,7 +33,11 @@ pub fn copy_sparse(
 }
 
 /// Writes the blocks of `bytes` that are not all zeros; neighbours in one call.
-fn write_sparse(bytes: &[u8], out: &mut (impl Write + Seek), offset: u64) -> io::Result<u64> {
+pub(crate) fn write_sparse(
+    bytes: &[u8],
+    out: &mut (impl Write + Seek),
+    offset: u64,
+) -> io::Result<u64> {
     let mut written = 0;
     let mut position = 0;
     let mut runs = bytes.chunks(SPARSE_BLOCK).peekable();
@@ -54,7 +58,7 @@ fn write_sparse(bytes: &[u8], out: &mut (impl Write + Seek), offset: u64) -> io:
 }
 
 /// True when all bytes are zero.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // In chunks, as the optimiser makes wide operations of a fold and none of a bytewise `all`.
     bytes
         .chunks(64)

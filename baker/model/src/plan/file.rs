@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TestPlan;
-use crate::recipe::{RecipeError, check_tests, text_error};
+use crate::recipe::{Format, RecipeError, check_tests, find_value, text_error};
 
 /// What is wrong with a plan file, and where.
 pub type PlanFileError = RecipeError;
@@ -33,6 +33,11 @@ impl PlanFile {
             return Err(RecipeError::at(text, 0, problem));
         }
         check_tests(&file.tests, text)?;
+        if let Some(test) = file.tests.iter().find(|test| test.format != Format::Raw) {
+            let at = find_value(text, test.format.name());
+            let problem = "an image without a recipe has one form, which it tells itself";
+            return Err(RecipeError::at(text, at, problem));
+        }
         Ok(file)
     }
 }
@@ -49,6 +54,7 @@ mod tests {
             ("test = []", "no [[test]]"),
             ("", "no [[test]]"),
             ("[[test]]\nfirmwares = \"bios\"\n", "firmware"),
+            ("[[test]]\nformat = \"qcow2\"\n", "has one form"),
             ("[[test]]\nname = \"a/b\"\n", "a/b"),
             ("[[test]]\nlistening = [\"22\"]\n", "tcp:22"),
             ("[[test]]\n[[test.command]]\nrun = []\n", "run"),

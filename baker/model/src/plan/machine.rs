@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Format;
+
 /// How the guest is started.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -91,6 +93,9 @@ impl ProbeWay {
 pub struct MachineShape {
     /// How the guest is started.
     pub firmware: Firmware,
+    /// The form of the disk.
+    #[serde(default)]
+    pub format: Format,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Number of CPUs.

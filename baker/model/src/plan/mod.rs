@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Format;
+
 /// One smoke test: a machine, a deadline and what must hold (`[[test]]` of a recipe or of a plan
 /// file). Lists that are empty and options that are absent ask for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct TestPlan {
     pub name: Option<String>,
     /// How the guest is started.
     pub firmware: Firmware,
+    /// The form of the disk that is booted; one of the recipe's `[disk] formats`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub format: Format,
     /// Memory of the machine in MiB.
     pub memory_mib: u32,
     /// Number of CPUs.
@@ -118,6 +123,7 @@ impl Default for TestPlan {
         Self {
             name: None,
             firmware: Firmware::Uefi,
+            format: Format::default(),
             memory_mib: 512,
             cpus: 2,
             disk_bus: DiskBus::default(),
@@ -160,6 +166,7 @@ impl TestPlan {
     pub fn shape(&self) -> MachineShape {
         MachineShape {
             firmware: self.firmware,
+            format: self.format,
             memory_mib: self.memory_mib,
             cpus: self.cpus,
             disk_bus: self.disk_bus,
@@ -191,6 +198,7 @@ impl TestPlan {
         Self {
             name: self.name.clone(),
             firmware: self.firmware,
+            format: self.format,
             memory_mib: self.memory_mib,
             cpus: self.cpus,
             disk_bus: self.disk_bus,

@@ -4,12 +4,14 @@
 //! with line, column and, where there is one, the nearest known key.
 
 mod error;
+mod format;
 mod parse;
 mod settings;
 mod tests_table;
 
 pub use error::RecipeError;
-pub(crate) use parse::text_error;
+pub use format::Format;
+pub(crate) use parse::{find_value, text_error};
 pub use settings::{
     Architecture, Assumed, Boot, Compression, Debian, Directory, Disk, FileEntry, FileSource,
     Group, Kernel, Link, Mode, ModuleWord, Recipe, Root, RootFormat, RootModules, Scripts,

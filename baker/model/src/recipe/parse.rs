@@ -2,7 +2,7 @@
 
 use crate::plan::{Firmware, TestPlan};
 
-use super::{Compression, Recipe, RecipeError, RootFormat, check_tests};
+use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests};
 
 impl Recipe {
     /// Parses and checks the text of a `recipe.toml`.
@@ -35,6 +35,7 @@ impl Recipe {
             );
         }
         self.check_slots(text)?;
+        self.check_formats(text)?;
         let secure = |plan: &TestPlan| plan.firmware == Firmware::UefiSecure;
         if !self.boot.secure_boot && self.tests.iter().any(secure) {
             let problem = "a test with uefi-secure needs `secure-boot = true` in [boot]";
@@ -98,6 +99,34 @@ impl Recipe {
             2 => Ok(()),
             slots => fail("slots", format!("slots can be 1 or 2, not {slots}")),
         }
+    }
+
+    fn check_formats(&self, text: &str) -> Result<(), RecipeError> {
+        let formats = &self.disk.formats;
+        for (place, format) in formats.iter().enumerate() {
+            if formats[..place].contains(format) {
+                let problem = format!("the format `{format}` is given twice");
+                return Err(RecipeError::at(text, find_key(text, "formats"), problem));
+            }
+        }
+        for test in &self.tests {
+            let format = test.format;
+            let at = find_value(text, format.name());
+            if format == Format::Netboot && test.firmware != Firmware::Direct {
+                let problem = "a test of the format `netboot` needs firmware = \"direct\"";
+                return Err(RecipeError::at(text, at, problem));
+            }
+            if !format.is_bootable() {
+                let problem = format!("nothing can boot from the format `{format}`");
+                return Err(RecipeError::at(text, at, problem));
+            }
+            if format != Format::Raw && !formats.contains(&format) {
+                let problem = format!("a test boots the format `{format}`, which is not made");
+                let hint = format!("add \"{format}\" to `formats` in [disk]");
+                return Err(RecipeError::at(text, at, problem).hint(hint));
+            }
+        }
+        Ok(())
     }
 
     fn check_paths(&self, text: &str) -> Result<(), RecipeError> {
@@ -201,7 +230,7 @@ pub(super) fn find_key(text: &str, key: &str) -> usize {
 }
 
 /// Offset of a quoted value; the start of the text when it is not written that way.
-pub(super) fn find_value(text: &str, value: &str) -> usize {
+pub(crate) fn find_value(text: &str, value: &str) -> usize {
     text.find(&format!("\"{value}\"")).unwrap_or(0)
 }
 
@@ -311,6 +340,23 @@ mod tests {
             let error = refused(&format!("{GOOD}{disk}"));
             assert!(error.line > 9 && error.problem.contains(words), "{error}");
         }
+        let rows = [
+            ("[disk]\nformats = [\"qcow2\", \"qcow2\"]\n", "given twice"),
+            ("[disk]\nformats = [\"qcow\"]\n", "unknown value `qcow`"),
+            (
+                "[disk]\nformats = [\"tar\"]\n[[test]]\nformat = \"tar\"\n",
+                "nothing can boot",
+            ),
+            ("[[test]]\nformat = \"vmdk\"\n", "not made"),
+            ("[[test]]\nformat = \"netboot\"\n", "needs firmware"),
+        ];
+        for (tables, words) in rows {
+            let error = refused(&format!("{GOOD}{tables}"));
+            assert!(error.line > 9 && error.problem.contains(words), "{error}");
+        }
+        let formats = "[disk]\nformats = [\"raw\", \"qcow2\"]\n[[test]]\nformat = \"qcow2\"\n";
+        let recipe = Recipe::parse(&format!("{GOOD}{formats}")).unwrap();
+        assert_eq!(recipe.tests[0].format, Format::Qcow2);
         let counted = GOOD.replace("1.0.0", "1.0.0+5") + "[disk]\nslots = 2\n";
         assert!(refused(&counted).problem.contains("counts with it"));
         let both = "[[file]]\npath = \"/x\"\ncontent = \"\"\nsource = \"y\"\n";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Format;
 use crate::Digest;
 use crate::plan::TestPlan;
 
@@ -483,6 +484,9 @@ pub enum Compression {
 pub struct Disk {
     /// Root slots: 1, or 2 for A/B with systemd-boot and boot counting.
     pub slots: u8,
+    /// Forms of disk and root to make beside the raw disk, which is always made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub formats: Vec<Format>,
     /// Size of the EFI system partition in MiB; room for three UKIs when not given.
     pub esp_mib: Option<u32>,
     /// Size of one root slot in MiB; as large as needed when not given (`slots = 2`: half as much again).
@@ -520,6 +524,7 @@ impl Default for Disk {
     fn default() -> Self {
         Self {
             slots: 1,
+            formats: Vec::new(),
             esp_mib: None,
             slot_mib: None,
             data_mib: None,

@@ -1,4 +1,4 @@
-//! Workers that read and pack segments, and hand them over in order.
+//! Workers that read and pack, and hand their results over in order.
 //!
 //! Work is cut into numbered units. A worker takes the next unit only while it is less than a
 //! fixed distance ahead of the unit to be written next, so memory stays bounded however slow the
