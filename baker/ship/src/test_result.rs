@@ -66,7 +66,7 @@ pub enum Outcome {
 /// The statement that a release with this manifest carries.
 #[must_use]
 pub fn statement(manifest: &Manifest) -> Statement<TestResult> {
-    let files = |wanted: fn(FileRole) -> bool| -> Vec<Resource> {
+    let files = |wanted: &dyn Fn(FileRole) -> bool| -> Vec<Resource> {
         let files = manifest.files.iter().filter(|file| wanted(file.role));
         files.map(Resource::of_file).collect()
     };
@@ -96,14 +96,14 @@ pub fn statement(manifest: &Manifest) -> Statement<TestResult> {
         .map(|waiver| waiver.reason.clone());
     let predicate = TestResult {
         result,
-        configuration: files(|role| matches!(role, FileRole::Recipe | FileRole::Lock)),
+        configuration: files(&|role| matches!(role, FileRole::Recipe | FileRole::Lock)),
         passed_tests,
         warned_tests,
         failed_tests,
         missing_tests,
         waivers: waivers.collect(),
         root_hash: Some(manifest.root_hash),
-        evidence: files(|role| role == FileRole::Evidence),
+        evidence: files(&|role| role == FileRole::Evidence),
     };
     // Other forms of the disk count only when a test boots them.
     let formats: Vec<FileRole> = manifest
@@ -111,7 +111,7 @@ pub fn statement(manifest: &Manifest) -> Statement<TestResult> {
         .iter()
         .map(|plan| plan.format.role())
         .collect();
-    let subjects = files(|role| is_booted(role) || formats.contains(&role));
+    let subjects = files(&|role| is_booted(role) || formats.contains(&role));
     Statement::new(subjects, TEST_RESULT_TYPE, predicate)
 }
 
