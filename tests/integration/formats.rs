@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use baker_tests::bakery::{Locked, alone};
+use baker_tests::bakery::{Locked, seated};
 use baker_tests::skip;
 
 /// What the recipe gets beside its own tables.
@@ -111,7 +111,7 @@ fn qcow2_cd_and_netboot_boot() {
     let (locked, draft) = baked();
     let evidence = locked.baker.home().join("evidence");
     for plan in ["qcow2", "cd", "netboot"] {
-        let said = alone(|| {
+        let said = seated(|| {
             locked.baker.run([
                 "test".as_ref(),
                 draft.as_os_str(),
@@ -132,7 +132,7 @@ fn a_cd_image_boots_as_a_disk() {
     let (locked, draft) = baked();
     let plan = locked.baker.home().join("plan.toml");
     fs::write(&plan, "[[test]]\nname = \"stick\"\ndisk-bus = \"nvme\"\n").unwrap();
-    let said = alone(|| {
+    let said = seated(|| {
         locked.baker.run([
             "test".as_ref(),
             "--image".as_ref(),
