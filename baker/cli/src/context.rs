@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use baker_fetch::{FetchError, FetchOptions, Fetched, LockError, Sources, Store};
 use baker_model::{Interrupt, Listener, Lock};
-use baker_ship::{Key, Passphrase, Trust};
+use baker_ship::{Key, Passphrase, Signer, Trust};
 use serde::Serialize;
 
 use crate::commands::key::{PASSPHRASE_VARIABLE, key_failure};
@@ -166,13 +166,14 @@ impl Context {
     }
 
     /// The signing key: the flag's, else the config file's.
-    pub fn key(&self, flag: Option<&Path>) -> Result<Key, Failure> {
+    pub fn key(&self, flag: Option<&Path>) -> Result<Box<dyn Signer>, Failure> {
         let path = flag.or(self.config.key.as_deref()).ok_or_else(|| {
             Failure::message(Exit::Usage, "no key is named to sign with").help(
                 "name one with --key FILE, or make one: baker key new out/development.key --development",
             )
         })?;
-        Key::load(path, passphrase()?.as_ref()).map_err(key_failure)
+        let key = Key::load(path, passphrase()?.as_ref()).map_err(key_failure)?;
+        Ok(Box::new(key))
     }
 
     /// The Secure Boot keys: those of the flag's folder, else of the config file's. None when the

@@ -17,8 +17,8 @@ use baker_model::Digest;
 use base64ct::{Base64, Base64Url, Encoding};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::key::Key;
-use crate::report::Signer;
+use crate::report::SignedBy;
+use crate::signer::{self, Signer, SigningError};
 use crate::trust::Trust;
 
 /// The type of a payload that is an in-toto statement.
@@ -51,12 +51,12 @@ pub enum Answer {
     /// A trusted key made it.
     Good {
         /// The key.
-        signer: Signer,
+        signer: SignedBy,
         /// True when the key id of the signature is that key's, as baker writes it.
         named: bool,
     },
     /// It names a trusted key that did not make it.
-    Forged(Signer),
+    Forged(SignedBy),
     /// No trusted key made it; this is the key id that it names.
     Unknown(String),
 }
@@ -113,18 +113,22 @@ impl Envelope {
         pre_authentication_encoding(&self.payload_type, &self.payload.0)
     }
 
-    /// Adds the signature of `key`; an earlier one of the same key is replaced.
-    pub fn sign(&mut self, key: &Key) {
-        let signature = key.sign(&self.message());
-        self.add(key.public().id(), &signature);
+    /// Adds the signature of `signer`; an earlier one of the same key is replaced.
+    ///
+    /// # Errors
+    /// The signer gives none; the envelope is as it was.
+    pub fn sign(&mut self, signer: &dyn Signer) -> Result<(), SigningError> {
+        let signature = signer::for_release(signer, &self.message())?;
+        self.add(signer.public().id(), signature.bytes);
+        Ok(())
     }
 
     /// Adds a signature made elsewhere over [`Envelope::message`]. Signatures are sorted by key
     /// id, so that the order of signing leaves no trace.
-    pub fn add(&mut self, key_id: Digest, signature: &[u8; 64]) {
+    pub fn add(&mut self, key_id: Digest, signature: Vec<u8>) {
         let keyid = key_id.to_string();
         self.signatures.retain(|other| other.keyid != keyid);
-        let sig = Binary(signature.to_vec());
+        let sig = Binary(signature);
         self.signatures.push(Signature { keyid, sig });
         self.signatures.sort_by(|a, b| a.keyid.cmp(&b.keyid));
     }
@@ -174,13 +178,17 @@ impl Envelope {
     ///
     /// # Errors
     /// Fewer than `threshold` did, or somebody used the name of one that did not.
-    pub fn verify(&self, trust: &Trust, threshold: NonZeroUsize) -> Result<Vec<Signer>, DsseError> {
-        let mut signers: Vec<Signer> = Vec::new();
+    pub fn verify(
+        &self,
+        trust: &Trust,
+        threshold: NonZeroUsize,
+    ) -> Result<Vec<SignedBy>, DsseError> {
+        let mut signers: Vec<SignedBy> = Vec::new();
         let mut seen = BTreeSet::new();
         for answer in self.answers(trust) {
             match answer {
                 Answer::Good { signer, .. } if seen.insert(signer.key_id) => signers.push(signer),
-                Answer::Forged(Signer { name, .. }) => return Err(DsseError::Forged { name }),
+                Answer::Forged(SignedBy { name, .. }) => return Err(DsseError::Forged { name }),
                 Answer::Good { .. } | Answer::Unknown(_) => {}
             }
         }
@@ -194,17 +202,16 @@ impl Envelope {
 
 /// Other tools name keys otherwise, or not at all: then every trusted key is tried.
 fn answer(signature: &Signature, message: &[u8], trust: &Trust) -> Answer {
-    let raw: Option<&[u8; 64]> = signature.sig.0.as_slice().try_into().ok();
     let mut keys = trust.keys().iter();
-    let made = keys.find(|key| raw.is_some_and(|raw| key.accepts(message, raw)));
+    let made = keys.find(|key| key.accepts(message, &signature.sig.0));
     let id: Option<Digest> = signature.keyid.parse().ok();
     let named = id.and_then(|id| trust.get(&id));
     match (made, named) {
         (Some(key), _) => Answer::Good {
             named: signature.keyid == key.id().to_string(),
-            signer: Signer::of(key),
+            signer: SignedBy::of(key),
         },
-        (None, Some(key)) => Answer::Forged(Signer::of(key)),
+        (None, Some(key)) => Answer::Forged(SignedBy::of(key)),
         (None, None) => Answer::Unknown(signature.keyid.clone()),
     }
 }
@@ -228,7 +235,7 @@ impl<'de> Deserialize<'de> for Binary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Purpose;
+    use crate::{Key, Purpose};
 
     fn key(name: &str, seed: u8) -> Key {
         Key::from_seed(name, Purpose::Release, &[seed; 32])
@@ -256,11 +263,11 @@ mod tests {
             Envelope::parse(&envelope.to_bytes()),
             Err(DsseError::Unsigned)
         ));
-        envelope.sign(&keys[2]);
+        envelope.sign(&keys[2]).unwrap();
         let none = envelope.verify(&trust, number(1));
         assert!(matches!(none, Err(DsseError::TooFew { found: 0, .. })));
-        envelope.sign(&keys[0]);
-        envelope.sign(&keys[0]);
+        envelope.sign(&keys[0]).unwrap();
+        envelope.sign(&keys[0]).unwrap();
         assert_eq!(envelope.verify(&trust, number(1)).unwrap()[0].name, "a");
         // One key is one signer, whatever its signatures are called.
         let mut twice = envelope.clone();
@@ -268,7 +275,7 @@ mod tests {
         "alias".clone_into(&mut copy.keyid);
         twice.signatures.push(copy);
         assert!(twice.verify(&trust, number(2)).is_err());
-        envelope.sign(&keys[1]);
+        envelope.sign(&keys[1]).unwrap();
         assert_eq!(envelope.verify(&trust, number(2)).unwrap().len(), 2);
         assert!(envelope.verify(&trust, number(3)).is_err());
         let again = Envelope::parse(&envelope.to_bytes()).unwrap();
@@ -284,7 +291,7 @@ mod tests {
         let signer = key("a", 1);
         let trust = Trust::of([signer.public()]);
         let mut envelope = Envelope::new(IN_TOTO, b"{}".to_vec());
-        envelope.sign(&signer);
+        envelope.sign(&signer).unwrap();
         let mut payload = envelope.clone();
         payload.payload.0.push(b' ');
         let mut of_type = envelope.clone();
@@ -302,7 +309,7 @@ mod tests {
         let signer = key("a", 1);
         let payload = [0xfb, 0xff, 0xfe];
         let message = pre_authentication_encoding("t", &payload);
-        let sig = Base64Url::encode_string(&signer.sign(&message));
+        let sig = Base64Url::encode_string(&signer.sign(&message).unwrap().bytes);
         let text = format!(
             r#"{{"payloadType":"t","more":1,"signatures":[{{"sig":"{sig}","cert":"x"}}],
             "payload":"{}"}}"#,

@@ -8,14 +8,15 @@
 //!       "key-id": "<SHA-256 of the SubjectPublicKeyInfo DER of the key, hex>",
 //!       "algorithm": "ed25519",
 //!       "development": false,
-//!       "signature": "<64 bytes, base64>"
+//!       "signature": "<base64>"
 //!     }
 //!   ]
 //! }
 //! ```
 //!
-//! Each signature is plain Ed25519 (RFC 8032) over the bytes of `manifest.json` and nothing else,
-//! so `openssl pkeyutl -verify -rawin` checks it. `development` is not covered by the signature;
+//! Each signature is plain Ed25519 (RFC 8032), or ECDSA on P-256 with SHA-256 (in DER; algorithm
+//! `ecdsa-p256-sha256`), over the bytes of `manifest.json` and nothing else, so `openssl pkeyutl
+//! -verify -rawin` or `openssl dgst -sha256 -verify` check it. `development` is not covered by the signature;
 //! the public key that one trusts says the same, and a difference between the two is a problem.
 //! There is one way to write an envelope; a reader takes no other.
 
@@ -23,7 +24,9 @@ use baker_model::Digest;
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::key::Key;
+use crate::algorithm::Algorithm;
+use crate::public::PublicKey;
+use crate::signer::{self, Signature, Signer, SigningError};
 
 /// The version of the envelope that this baker writes.
 pub const ENVELOPE_VERSION: u32 = 1;
@@ -52,17 +55,9 @@ pub struct ManifestSignature {
     pub signature: RawSignature,
 }
 
-/// Signature algorithms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    /// Ed25519 without prehash or context, RFC 8032.
-    Ed25519,
-}
-
-/// The 64 bytes of an Ed25519 signature; base64 with padding in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RawSignature(pub [u8; 64]);
+/// The bytes of a signature; base64 with padding in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawSignature(pub Vec<u8>);
 
 /// The bytes are no envelope.
 #[derive(Debug, thiserror::Error)]
@@ -82,25 +77,32 @@ pub enum EnvelopeError {
 }
 
 impl Envelope {
-    /// An envelope with the signature of `key` over `message`.
+    /// An envelope that nobody has signed yet.
     #[must_use]
-    pub fn new(message: &[u8], key: &Key) -> Self {
-        let mut envelope = Self {
+    pub fn new() -> Self {
+        Self {
             version: ENVELOPE_VERSION,
             signatures: Vec::new(),
-        };
-        envelope.add(message, key);
-        envelope
+        }
     }
 
-    /// Adds the signature of one more key; a signature of the same key is replaced.
-    pub fn add(&mut self, message: &[u8], key: &Key) {
-        let public = key.public();
+    /// Adds the signature of one more key over `message`; a signature of the same key is replaced.
+    ///
+    /// # Errors
+    /// The signer gives none; the envelope is as it was.
+    pub fn sign(&mut self, message: &[u8], signer: &dyn Signer) -> Result<(), SigningError> {
+        let signature = signer::for_release(signer, message)?;
+        self.add(&signer.public(), signature);
+        Ok(())
+    }
+
+    /// Adds a signature made elsewhere.
+    pub fn add(&mut self, public: &PublicKey, signature: Signature) {
         let signature = ManifestSignature {
             key_id: public.id(),
-            algorithm: Algorithm::Ed25519,
+            algorithm: signature.algorithm,
             development: public.purpose().is_development(),
-            signature: RawSignature(key.sign(message)),
+            signature: RawSignature(signature.bytes),
         };
         self.signatures
             .retain(|other| other.key_id != signature.key_id);
@@ -140,6 +142,12 @@ impl Envelope {
     }
 }
 
+impl Default for Envelope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Serialize for RawSignature {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&Base64::encode_string(&self.0))
@@ -149,8 +157,9 @@ impl Serialize for RawSignature {
 impl<'de> Deserialize<'de> for RawSignature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let refuse = || serde::de::Error::custom("a signature is 64 bytes in base64");
-        let bytes = Base64::decode_vec(&text).map_err(|_| refuse())?;
-        bytes.try_into().map(Self).map_err(|_| refuse())
+        let bytes = Base64::decode_vec(&text);
+        bytes
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("a signature is base64"))
     }
 }

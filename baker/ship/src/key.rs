@@ -2,28 +2,31 @@
 //!
 //! A key has two files: `NAME` (PKCS#8 PEM, mode 0600, encrypted when there is a passphrase) and
 //! `NAME.pub` (SubjectPublicKeyInfo PEM). Both are plain enough for `openssl pkey`. A development
-//! key carries a comment line before the PEM in both files, and whatever it signs says so.
+//! key carries a comment line before the PEM in both files, and whatever it signs says so. Keys of
+//! Ed25519 and ECDSA P-256 sign releases, those of ECDSA P-256 and RSA what firmware starts.
 
 use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
+use crate::algorithm::Algorithm;
 use crate::atomic::{self, Existing};
 use crate::pem::{self, PemError};
 use crate::public::{PublicKey, Purpose};
+use crate::secret::Secret;
+use crate::signer::{Signature, Signer, SigningError};
 
 /// The largest key file that is read; real ones have some 300 bytes.
 const FILE_LIMIT: u64 = 64 * 1024;
 
 /// A private key, wiped from memory when dropped.
 pub struct Key {
-    name: String,
-    purpose: Purpose,
-    signing: SigningKey,
+    public: PublicKey,
+    secret: Secret,
 }
 
 /// A passphrase, wiped from memory when dropped and never printed.
@@ -116,12 +119,8 @@ impl KeyError {
                 source: PemError::NoPassphrase | PemError::Decrypt(_),
                 ..
             } => Some("give the passphrase in BAKER_KEY_PASSPHRASE or when asked".to_owned()),
-            Self::Content {
-                source: PemError::NotRsa,
-                ..
-            } => Some("name a folder of keys made by `baker key secure-boot`".to_owned()),
             Self::Content { .. } => {
-                Some("name a private Ed25519 key in PKCS#8 PEM (`baker key new`)".to_owned())
+                Some("name a private key in PKCS#8 PEM (`baker key new`)".to_owned())
             }
         }
     }
@@ -165,36 +164,33 @@ impl fmt::Debug for Passphrase {
 }
 
 impl Key {
-    /// A new key from the system's randomness.
+    /// A new key from the system's randomness. RSA takes a second or so.
     ///
     /// # Errors
     /// The system gives none.
-    pub fn generate(name: &str, purpose: Purpose) -> Result<Self, KeyError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(seed.as_mut_slice()).map_err(KeyError::Randomness)?;
-        Ok(Self::from_seed(name, purpose, &seed))
+    pub fn generate(name: &str, purpose: Purpose, algorithm: Algorithm) -> Result<Self, KeyError> {
+        Self::of(name, purpose, Secret::generate(algorithm)?).map_err(KeyError::Encode)
     }
 
-    /// The key that RFC 8032 derives from 32 secret bytes.
+    /// The Ed25519 key that RFC 8032 derives from 32 secret bytes.
+    ///
+    /// # Panics
+    /// Never.
     #[must_use]
     pub fn from_seed(name: &str, purpose: Purpose, seed: &[u8; 32]) -> Self {
-        Self {
-            name: name.to_owned(),
-            purpose,
-            signing: SigningKey::from_bytes(seed),
-        }
+        Self::of(name, purpose, Secret::Ed25519(SigningKey::from_bytes(seed)))
+            .expect("every Ed25519 key can be written")
+    }
+
+    fn of(name: &str, purpose: Purpose, secret: Secret) -> Result<Self, PemError> {
+        let public = PublicKey::new(name, purpose, secret.material()?)?;
+        Ok(Self { public, secret })
     }
 
     /// The public part.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey::new(&self.name, self.purpose, self.signing.verifying_key())
-    }
-
-    /// The raw signature (RFC 8032, Ed25519) over `message`.
-    #[must_use]
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.signing.sign(message).to_bytes()
+        self.public.clone()
     }
 
     /// Writes the private file (mode 0600) and, beside it, the public file (`.pub`, mode 0644).
@@ -210,10 +206,7 @@ impl Key {
         if files.public.symlink_metadata().is_ok() {
             return Err(KeyError::Exists { path: files.public });
         }
-        let pem = pem::encode_private(&self.signing, passphrase.map(Passphrase::as_bytes))
-            .map_err(KeyError::Encode)?;
-        let text = Zeroizing::new(self.purpose.comment() + &pem);
-        write_new(&files.private, text.as_bytes(), 0o600)?;
+        self.save_private(&files.private, passphrase)?;
         let public = self.public().to_text();
         if let Err(error) = write_new(&files.public, public.as_bytes(), 0o644) {
             // Ours alone: `write_new` made it a moment ago. The first error is the one to tell.
@@ -223,26 +216,57 @@ impl Key {
         Ok(files)
     }
 
+    /// Writes the private file alone (mode 0600), for keys whose public part is a certificate.
+    ///
+    /// # Errors
+    /// The file is already there, or cannot be written.
+    pub fn save_private(
+        &self,
+        path: &Path,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<(), KeyError> {
+        let document = self.secret.document().map_err(KeyError::Encode)?;
+        let pem =
+            pem::seal(&document, passphrase.map(Passphrase::as_bytes)).map_err(KeyError::Encode)?;
+        let text = Zeroizing::new(self.public.purpose().comment() + &pem);
+        write_new(path, text.as_bytes(), 0o600)
+    }
+
     /// Reads a private file.
     ///
     /// # Errors
-    /// The file is missing, open to others, no Ed25519 key, or encrypted and the passphrase is
-    /// missing ([`KeyError::needs_passphrase`]) or does not fit.
+    /// The file is missing, open to others, no key, or encrypted and the passphrase is missing
+    /// ([`KeyError::needs_passphrase`]) or does not fit.
     pub fn load(path: &Path, passphrase: Option<&Passphrase>) -> Result<Self, KeyError> {
         let text = read_private(path)?;
         let content = |source| KeyError::Content {
             path: path.to_owned(),
             source,
         };
-        let signing = pem::decode_private(&text, passphrase.map(Passphrase::as_bytes));
+        let secret = pem::decode_private(&text, passphrase.map(Passphrase::as_bytes));
         let name = path
             .file_name()
             .unwrap_or(path.as_os_str())
             .to_string_lossy();
-        Ok(Self {
-            name: name.into_owned(),
-            purpose: Purpose::of_text(&text),
-            signing: signing.map_err(content)?,
+        let secret = secret.map_err(content)?;
+        Self::of(&name, Purpose::of_text(&text), secret).map_err(content)
+    }
+}
+
+impl Signer for Key {
+    fn public(&self) -> PublicKey {
+        self.public.clone()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, SigningError> {
+        let bytes = self.secret.sign(message);
+        let failed = |source| SigningError::File {
+            name: self.public.name().to_owned(),
+            source: KeyError::Encode(source),
+        };
+        Ok(Signature {
+            algorithm: self.public.algorithm(),
+            bytes: bytes.map_err(failed)?,
         })
     }
 }
@@ -250,9 +274,9 @@ impl Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
-            .field("name", &self.name)
-            .field("purpose", &self.purpose)
-            .finish()
+            .field("name", &self.public.name())
+            .field("purpose", &self.public.purpose())
+            .finish_non_exhaustive()
     }
 }
 
@@ -263,7 +287,7 @@ fn public_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
     atomic::write(path, bytes, mode, Existing::Keep).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyError::Exists {
             path: path.to_owned(),
@@ -277,7 +301,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyE
 
 /// The text of a private file. Permissions are those of the opened file, so nobody can swap it
 /// between the check and the reading. Symbolic links are followed: secret stores use them.
-pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     let failed = |source| KeyError::Read {
         path: path.to_owned(),
         source,

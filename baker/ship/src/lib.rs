@@ -9,7 +9,7 @@
 //! ```text
 //! minimal-1.0.0/
 //!   manifest.json        names every other file by size and SHA-256 (baker_model::Manifest)
-//!   manifest.json.sig    Ed25519 signatures over the bytes of manifest.json (see [`envelope`])
+//!   manifest.json.sig    signatures over the bytes of manifest.json (see [`envelope`])
 //!   SHA256SUMS           the same digests for `sha256sum -c`
 //!   test-result.intoto.json   what the tests said: an in-toto statement (see [`test_result`])
 //!                        in a DSSE envelope (see [`dsse`]), signed by the same keys
@@ -27,8 +27,8 @@
 //! sha256sum --check --strict SHA256SUMS
 //! ```
 
+pub mod algorithm;
 mod atomic;
-pub mod boot_key;
 mod claims;
 pub mod dsse;
 pub mod envelope;
@@ -39,8 +39,11 @@ pub mod pem;
 pub mod public;
 pub mod publish;
 pub mod report;
+mod secret;
 pub mod sign;
+pub mod signer;
 pub mod statement;
+mod statements;
 mod sums;
 pub mod test_result;
 pub mod trust;
@@ -49,12 +52,13 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use boot_key::BootKey;
+pub use algorithm::Algorithm;
 pub use key::{Key, KeyError, Passphrase};
 pub use names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
 pub use public::{PublicKey, PublicKeyError, Purpose};
 pub use publish::{Publication, PublishError, to_folder};
 pub use report::{Facts, Problem, Report, Warning};
 pub use sign::{Draft, SignError, Signed};
+pub use signer::{Signature, Signer, SigningError};
 pub use trust::{Trust, TrustError};
 pub use verify::{VerifyError, verify};

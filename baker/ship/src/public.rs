@@ -2,7 +2,10 @@
 
 use baker_model::Digest;
 use ed25519_dalek::{Signature, VerifyingKey};
+use p256::ecdsa::{self, signature::Verifier as _};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 
+use crate::algorithm::Algorithm;
 use crate::pem::{self, PemError};
 
 /// Words of the comment line that marks both files of a development key.
@@ -47,73 +50,91 @@ impl Purpose {
     }
 }
 
-/// A public Ed25519 key with its name and purpose.
+/// A public key with its name and purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
     name: String,
     purpose: Purpose,
-    key: VerifyingKey,
+    material: Material,
+    /// DER of SubjectPublicKeyInfo.
+    der: Vec<u8>,
+}
+
+/// What a signature is checked with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Material {
+    Ed25519(VerifyingKey),
+    EcdsaP256(ecdsa::VerifyingKey),
+    /// DER of PKCS#1 `RSAPublicKey`.
+    Rsa(Box<[u8]>),
 }
 
 /// A text is no public key.
 #[derive(Debug, thiserror::Error)]
-pub enum PublicKeyError {
-    /// No SubjectPublicKeyInfo PEM of an Ed25519 key.
-    #[error("cannot read the public key `{name}`")]
-    Pem {
-        /// Name of the key.
-        name: String,
-        /// What is wrong.
-        #[source]
-        source: PemError,
-    },
-    /// Not a point of the curve, or one of small order, for which anybody can forge signatures.
-    #[error("the public key `{name}` is not a usable Ed25519 point")]
-    Weak {
-        /// Name of the key.
-        name: String,
-    },
+#[error("cannot read the public key `{name}`")]
+pub struct PublicKeyError {
+    /// Name of the key.
+    name: String,
+    /// What is wrong.
+    source: PemError,
 }
 
 impl PublicKey {
-    pub(crate) fn new(name: &str, purpose: Purpose, key: VerifyingKey) -> Self {
-        Self {
+    pub(crate) fn new(name: &str, purpose: Purpose, material: Material) -> Result<Self, PemError> {
+        let der = pem::encode_public_der(&material)?;
+        Ok(Self {
             name: name.to_owned(),
             purpose,
-            key,
-        }
+            material,
+            der,
+        })
     }
 
     /// Parses the text of a `.pub` file; `name` is shown to people.
     ///
     /// # Errors
-    /// Not the PEM of an Ed25519 key, or a key with which signatures can be forged.
+    /// Not the PEM of a key that baker knows, or a key with which signatures can be forged.
     pub fn parse(name: &str, text: &str) -> Result<Self, PublicKeyError> {
-        let bytes = pem::decode_public(text).map_err(|source| PublicKeyError::Pem {
+        let failed = |source| PublicKeyError {
             name: name.to_owned(),
             source,
-        })?;
-        match VerifyingKey::from_bytes(&bytes) {
-            Ok(key) if !key.is_weak() => Ok(Self::new(name, Purpose::of_text(text), key)),
-            _ => Err(PublicKeyError::Weak {
+        };
+        let material = pem::decode_public(text).map_err(failed)?;
+        Self::new(name, Purpose::of_text(text), material).map_err(failed)
+    }
+
+    /// Reads DER of SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// As [`PublicKey::parse`].
+    pub fn from_der(name: &str, purpose: Purpose, der: &[u8]) -> Result<Self, PublicKeyError> {
+        pem::decode_public_der(der)
+            .and_then(|material| Self::new(name, purpose, material))
+            .map_err(|source| PublicKeyError {
                 name: name.to_owned(),
-            }),
-        }
+                source,
+            })
     }
 
     /// The text of a `.pub` file: SubjectPublicKeyInfo PEM, marked when for development.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let pem = pem::encode_public(self.key.as_bytes())
-            .expect("44 bytes of well-formed DER can always be written as PEM");
+        let pem = pem::encode_public_document(&self.der, pem::PUBLIC)
+            .expect("well-formed DER can always be written as PEM");
         self.purpose.comment() + &pem
+    }
+
+    /// DER of SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn to_der(&self) -> &[u8] {
+        &self.der
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo DER; the same as
     /// `openssl pkey -pubin -in KEY.pub -outform DER | sha256sum`.
     #[must_use]
     pub fn id(&self) -> Digest {
-        Digest::of(&pem::encode_public_der(self.key.as_bytes()))
+        Digest::of(&self.der)
     }
 
     /// The name that people know the key by.
@@ -128,11 +149,31 @@ impl PublicKey {
         self.purpose
     }
 
-    /// True when `signature` is this key's over `message`; strict as RFC 8032 section 8.4 advises,
-    /// so that one message has one signature per key.
-    pub(crate) fn accepts(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        self.key
-            .verify_strict(message, &Signature::from_bytes(signature))
-            .is_ok()
+    /// How its signatures are made.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.material {
+            Material::Ed25519(_) => Algorithm::Ed25519,
+            Material::EcdsaP256(_) => Algorithm::EcdsaP256Sha256,
+            Material::Rsa(_) => Algorithm::RsaPkcs1Sha256,
+        }
+    }
+
+    /// True when `signature` is this key's over `message`. Ed25519 is checked strictly, as RFC 8032
+    /// section 8.4 advises, so that one message has one signature per key; of ECDSA that cannot be
+    /// had, since of each signature anybody can make a second one.
+    #[must_use]
+    pub fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.material {
+            Material::Ed25519(key) => signature.try_into().is_ok_and(|bytes| {
+                key.verify_strict(message, &Signature::from_bytes(bytes))
+                    .is_ok()
+            }),
+            Material::EcdsaP256(key) => ecdsa::DerSignature::try_from(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            Material::Rsa(key) => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key)
+                .verify(message, signature)
+                .is_ok(),
+        }
     }
 }

@@ -45,13 +45,13 @@ pub struct Facts {
     /// Their sizes together, bytes.
     pub bytes: u64,
     /// Trusted keys whose signatures are good.
-    pub signed_by: Vec<Signer>,
+    pub signed_by: Vec<SignedBy>,
 }
 
 /// A trusted key with a good signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Signer {
+pub struct SignedBy {
     /// Name of the key in the trust store.
     pub name: String,
     /// Id of the key.
@@ -60,7 +60,7 @@ pub struct Signer {
     pub development: bool,
 }
 
-impl Signer {
+impl SignedBy {
     /// A key that made a signature.
     pub(crate) fn of(key: &PublicKey) -> Self {
         Self {

@@ -13,14 +13,13 @@ use baker_model::{Digest, Event, Interrupt, Listener, Manifest};
 
 use crate::atomic::{self, Existing};
 use crate::claims;
-use crate::dsse;
 use crate::envelope::Envelope;
 use crate::folder::{self, Interrupted, Watch};
-use crate::key::Key;
-use crate::names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT};
+use crate::names::{MANIFEST, SIGNATURES, SUMS};
 use crate::report::Problem;
+use crate::signer::{Signer, SigningError};
+use crate::statements::{self, Standing};
 use crate::sums;
-use crate::test_result;
 
 /// A staged release that nobody has signed. It can be signed and nothing else.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub struct Signed {
     folder: PathBuf,
     manifest: Manifest,
     envelope: Envelope,
-    test_result: dsse::Envelope,
+    statements: Vec<Standing>,
 }
 
 /// A release cannot be signed.
@@ -48,6 +47,15 @@ pub enum SignError {
         folder: PathBuf,
         /// Everything that is wrong.
         problems: Vec<Problem>,
+    },
+    /// The key does not sign.
+    #[error("cannot sign {}", folder.display())]
+    Key {
+        /// The staged folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: SigningError,
     },
     /// A signed file cannot be written.
     #[error("cannot write {}", path.display())]
@@ -74,6 +82,7 @@ impl SignError {
             Self::NotReady { problems, .. } => {
                 problems.iter().find_map(Problem::help).map(str::to_owned)
             }
+            Self::Key { source, .. } => source.help(),
             Self::Write { .. } | Self::Interrupted { .. } => None,
         }
     }
@@ -86,14 +95,14 @@ impl Draft {
         Self { folder, manifest }
     }
 
-    /// Checks the draft and signs it with `key`.
+    /// Checks the draft and signs it with the key of `signer`.
     ///
     /// # Errors
-    /// The draft would not verify (all reasons are listed), a file cannot be written, or
-    /// `interrupt` was raised.
+    /// The draft would not verify (all reasons are listed), the key does not sign, a file cannot
+    /// be written, or `interrupt` was raised.
     pub fn sign(
         self,
-        key: &Key,
+        signer: &dyn Signer,
         listener: &dyn Listener,
         interrupt: &Interrupt,
     ) -> Result<Signed, SignError> {
@@ -124,23 +133,20 @@ impl Draft {
             });
         }
         let message = self.manifest.to_bytes();
-        let envelope = Envelope::new(&message, key);
-        let mut test_result = test_result::envelope(&self.manifest);
-        test_result.sign(key);
-        let signed = Signed {
+        let mut signed = Signed {
+            statements: statements::of(&self.manifest),
             folder: self.folder,
             manifest: self.manifest,
-            envelope,
-            test_result,
+            envelope: Envelope::new(),
         };
+        signed.add(signer)?;
         signed.write(
             SUMS,
             sums::text(&signed.manifest, &Digest::of(&message)).as_bytes(),
         )?;
         signed.write(MANIFEST, &message)?;
-        signed.write(TEST_RESULT, &signed.test_result.to_bytes())?;
-        signed.write(SIGNATURES, &signed.envelope.to_bytes())?;
-        let public = key.public();
+        signed.write_signatures()?;
+        let public = signer.public();
         let summary = format!("key {} ({})", public.name(), public.id().short());
         listener.event(Event::Finished {
             stage: watch.stage,
@@ -155,13 +161,33 @@ impl Signed {
     /// Adds the signature of one more key.
     ///
     /// # Errors
-    /// A signature file cannot be written; the old one stands then.
-    pub fn countersign(mut self, key: &Key) -> Result<Self, SignError> {
-        self.envelope.add(&self.manifest.to_bytes(), key);
-        self.test_result.sign(key);
-        self.write(TEST_RESULT, &self.test_result.to_bytes())?;
-        self.write(SIGNATURES, &self.envelope.to_bytes())?;
+    /// The key does not sign, or a signature file cannot be written; the old one stands then.
+    pub fn countersign(mut self, signer: &dyn Signer) -> Result<Self, SignError> {
+        self.add(signer)?;
+        self.write_signatures()?;
         Ok(self)
+    }
+
+    fn add(&mut self, signer: &dyn Signer) -> Result<(), SignError> {
+        let folder = &self.folder;
+        let failed = |source| SignError::Key {
+            folder: folder.clone(),
+            source,
+        };
+        let message = self.manifest.to_bytes();
+        self.envelope.sign(&message, signer).map_err(failed)?;
+        for statement in &mut self.statements {
+            statement.envelope.sign(signer).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The manifest's signatures come last: without them the folder is no release.
+    fn write_signatures(&self) -> Result<(), SignError> {
+        for statement in &self.statements {
+            self.write(statement.file, &statement.envelope.to_bytes())?;
+        }
+        self.write(SIGNATURES, &self.envelope.to_bytes())
     }
 
     /// The manifest that was signed.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use baker_model::Digest;
 
+use crate::algorithm::Algorithm;
 use crate::atomic;
 use crate::public::{PublicKey, PublicKeyError};
 
@@ -37,6 +38,14 @@ pub enum TrustError {
         /// What is wrong.
         #[source]
         source: PublicKeyError,
+    },
+    /// A key that may not sign releases.
+    #[error("{} is a key for {algorithm}, which never signs releases", path.display())]
+    Algorithm {
+        /// The file.
+        path: PathBuf,
+        /// How it signs.
+        algorithm: Algorithm,
     },
 }
 
@@ -84,7 +93,7 @@ impl Trust {
     /// Reads one public key file.
     ///
     /// # Errors
-    /// The file cannot be read or is no public key.
+    /// The file cannot be read, is no public key, or one that never signs releases.
     pub fn load_key(path: &Path) -> Result<PublicKey, TrustError> {
         let failed = |source| TrustError::Read {
             path: path.to_owned(),
@@ -98,10 +107,18 @@ impl Trust {
             .file_stem()
             .unwrap_or(path.as_os_str())
             .to_string_lossy();
-        PublicKey::parse(&name, &text).map_err(|source| TrustError::Key {
+        let key = PublicKey::parse(&name, &text).map_err(|source| TrustError::Key {
             path: path.to_owned(),
             source,
-        })
+        })?;
+        let algorithm = key.algorithm();
+        if !algorithm.signs_releases() {
+            return Err(TrustError::Algorithm {
+                path: path.to_owned(),
+                algorithm,
+            });
+        }
+        Ok(key)
     }
 
     /// The key with this id.

@@ -15,7 +15,7 @@ use crate::claims;
 use crate::envelope::Envelope;
 use crate::folder::{self, Interrupted, Watch};
 use crate::names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
-use crate::report::{Facts, Problem, Report, Signer, Warning, chain};
+use crate::report::{Facts, Problem, Report, SignedBy, Warning, chain};
 use crate::sums;
 use crate::test_result;
 use crate::trust::Trust;
@@ -164,7 +164,7 @@ fn check_signatures(
     message: &[u8],
     trust: &Trust,
     report: &mut Report,
-) -> Vec<Signer> {
+) -> Vec<SignedBy> {
     if trust.is_empty() {
         report.problems.push(Problem::NobodyToTrust);
     }
@@ -192,7 +192,8 @@ fn check_signatures(
             continue;
         };
         let name = key.name().to_owned();
-        if !key.accepts(message, &signature.signature.0) {
+        let fits = signature.algorithm == key.algorithm();
+        if !fits || !key.accepts(message, &signature.signature.0) {
             forged = true;
             report.problems.push(Problem::Forged { name, key_id });
             continue;
@@ -207,7 +208,7 @@ fn check_signatures(
             });
         }
         let development = development || signature.development;
-        signers.push(Signer {
+        signers.push(SignedBy {
             name,
             key_id,
             development,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_formats::efivars::KeyRole;
-use baker_ship::{Key, KeyError, Passphrase, Purpose};
+use baker_ship::{Algorithm, Key, KeyError, Passphrase, Purpose, SigningError};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -16,7 +16,7 @@ pub const PASSPHRASE_VARIABLE: &str = "BAKER_KEY_PASSPHRASE";
 /// What to do with keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Make an Ed25519 signing key: NAME (private, mode 0600) and NAME.pub
+    /// Make a signing key: NAME (private, mode 0600) and NAME.pub
     New(New),
     /// Make the three keys of Secure Boot (PK, KEK, db), their certificates, and
     /// the files that enrol them on a machine
@@ -31,6 +31,9 @@ pub struct SecureBoot {
     /// Whose they are; stands in the certificates
     #[arg(long, default_value = "baker", value_name = "NAME")]
     owner: String,
+    /// How they sign
+    #[arg(long, default_value = "rsa", value_name = "ALGORITHM")]
+    algorithm: BootAlgorithm,
     /// Mark the certificates as those of a local development key
     #[arg(long)]
     development: bool,
@@ -40,11 +43,32 @@ pub struct SecureBoot {
     passphrase: bool,
 }
 
+/// How boot programs are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum BootAlgorithm {
+    /// RSA with 2048 bits, SHA-256: what all firmware takes
+    Rsa,
+    /// ECDSA on P-256, SHA-256: smaller, for firmware that takes it
+    EcdsaP256,
+}
+
+/// How releases are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ReleaseAlgorithm {
+    /// Ed25519
+    Ed25519,
+    /// ECDSA on P-256, SHA-256: for tokens that know no other
+    EcdsaP256,
+}
+
 /// Arguments of `key new`.
 #[derive(Debug, clap::Args)]
 pub struct New {
     /// File of the private key
     name: PathBuf,
+    /// How it signs
+    #[arg(long, default_value = "ed25519", value_name = "ALGORITHM")]
+    algorithm: ReleaseAlgorithm,
     /// Mark the key, and all that it signs, as a local development key
     #[arg(long)]
     development: bool,
@@ -76,6 +100,10 @@ fn secure_boot(args: &SecureBoot, context: &Context) -> Result<(), Failure> {
         folder: &args.folder,
         owner: &args.owner,
         purpose: purpose(args.development),
+        algorithm: match args.algorithm {
+            BootAlgorithm::Rsa => Algorithm::RsaPkcs1Sha256,
+            BootAlgorithm::EcdsaP256 => Algorithm::EcdsaP256Sha256,
+        },
         passphrase: passphrase.as_ref(),
         now: now.map_or(0, |now| now.as_secs()),
     }
@@ -99,7 +127,11 @@ fn new(args: &New, context: &Context) -> Result<(), Failure> {
         .and_then(|name| name.to_str())
         .unwrap_or("baker");
     let passphrase = args.passphrase.then(wanted_passphrase).transpose()?;
-    let files = Key::generate(name, purpose)
+    let algorithm = match args.algorithm {
+        ReleaseAlgorithm::Ed25519 => Algorithm::Ed25519,
+        ReleaseAlgorithm::EcdsaP256 => Algorithm::EcdsaP256Sha256,
+    };
+    let files = Key::generate(name, purpose, algorithm)
         .and_then(|key| {
             Ok((
                 key.public().id(),
@@ -130,6 +162,12 @@ fn wanted_passphrase() -> Result<Passphrase, Failure> {
 
 /// A key's own error, with its own mend.
 pub fn key_failure(error: KeyError) -> Failure {
+    let help = error.help();
+    Failure::new(Exit::Publish, error).help_if(help)
+}
+
+/// The error of a signer, with its own mend.
+pub fn signing_failure(error: SigningError) -> Failure {
     let help = error.help();
     Failure::new(Exit::Publish, error).help_if(help)
 }

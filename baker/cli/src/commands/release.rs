@@ -66,7 +66,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         },
         to: &args.to,
         evidence: &args.evidence,
-        key: &key,
+        signer: key.as_ref(),
         host: host.as_ref(),
         waiver: args.waive_tests.as_deref(),
     };

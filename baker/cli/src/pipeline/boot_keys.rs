@@ -14,10 +14,10 @@ use std::path::Path;
 use baker_formats::efivars::{KeyRole, Keys, Time, Update, signature_list};
 use baker_formats::pe::authenticode;
 use baker_formats::x509::{Certificate, PublicKey, Request};
-use baker_ship::boot_key::{certificate_from_pem, certificate_to_pem};
-use baker_ship::{BootKey, KeyError, Passphrase, Purpose};
+use baker_ship::pem::{certificate_from_pem, certificate_to_pem};
+use baker_ship::{Algorithm, Key, KeyError, Passphrase, Purpose, Signer};
 
-use crate::commands::key::key_failure;
+use crate::commands::key::{key_failure, signing_failure};
 use crate::exit::{Exit, Failure};
 
 /// How long a certificate claims to be valid: 25 years. Firmware looks at no date, tools do.
@@ -27,9 +27,8 @@ const VALIDITY: u64 = 25 * 365 * 86_400;
 const LATITUDE: u64 = 86_400;
 
 /// What signs boot files.
-#[derive(Debug)]
 pub struct BootKeys {
-    key: BootKey,
+    signer: Box<dyn Signer>,
     keys: Keys,
 }
 
@@ -43,14 +42,14 @@ impl BootKeys {
             database: read(KeyRole::Database)?,
         };
         let path = folder.join(file(KeyRole::Database, "key"));
-        let key = BootKey::load(&path, passphrase).map_err(key_failure)?;
-        let public = PublicKey::Rsa(key.public().map_err(key_failure)?);
-        if &public != keys.database.key() {
+        let key = Key::load(&path, passphrase).map_err(key_failure)?;
+        if key.public().to_der() != keys.database.key().info() {
             let problem = format!("{} is not the key of db.crt beside it", path.display());
             return Err(Failure::message(Exit::Publish, problem)
                 .help("name a folder made by `baker key secure-boot`"));
         }
-        Ok(Self { key, keys })
+        let signer = Box::new(key);
+        Ok(Self { signer, keys })
     }
 
     /// The certificates.
@@ -61,8 +60,8 @@ impl BootKeys {
     /// The program with a signature that firmware takes.
     pub fn sign(&self, program: &[u8]) -> anyhow::Result<Vec<u8>> {
         let unsigned = authenticode::prepare(program, &self.keys.database)?;
-        let signature = self.key.sign(unsigned.message())?;
-        Ok(unsigned.attach(&signature)?)
+        let signature = self.signer.sign(unsigned.message())?;
+        Ok(unsigned.attach(&signature.bytes)?)
     }
 }
 
@@ -90,6 +89,8 @@ pub struct NewKeys<'a> {
     pub owner: &'a str,
     /// What they may be used for; stands in the certificates' names.
     pub purpose: Purpose,
+    /// How they sign.
+    pub algorithm: Algorithm,
     /// Encrypts the private keys.
     pub passphrase: Option<&'a Passphrase>,
     /// The time, seconds since 1970-01-01 UTC.
@@ -98,7 +99,7 @@ pub struct NewKeys<'a> {
 
 /// A new key and its certificate.
 struct Pair {
-    key: BootKey,
+    key: Key,
     certificate: Certificate,
 }
 
@@ -138,7 +139,9 @@ impl NewKeys<'_> {
             (KeyRole::Database, &database, &exchange),
         ] {
             let key = work.path().join(file(role, "key"));
-            pair.key.save(&key, self.passphrase).map_err(key_failure)?;
+            pair.key
+                .save_private(&key, self.passphrase)
+                .map_err(key_failure)?;
             for (kind, bytes) in self.public_files(role, pair, signer, &keys)? {
                 fs::write(work.path().join(file(role, kind)), bytes).map_err(failed)?;
             }
@@ -150,21 +153,21 @@ impl NewKeys<'_> {
     }
 
     fn pair(&self, role: KeyRole) -> Result<Pair, Failure> {
-        let key = BootKey::generate().map_err(key_failure)?;
+        let key = Key::generate(role.name(), self.purpose, self.algorithm).map_err(key_failure)?;
+        let refused = |error| Failure::new(Exit::Usage, error);
         let mark = match self.purpose {
             Purpose::Development => " (LOCAL DEVELOPMENT)",
             Purpose::Release => "",
         };
         let request = Request {
             name: &format!("{} {}{mark}", self.owner, role.name()),
-            key: &PublicKey::Rsa(key.public().map_err(key_failure)?),
+            key: &PublicKey::parse(key.public().to_der()).map_err(refused)?,
             not_before: self.now.saturating_sub(LATITUDE),
             not_after: self.now + VALIDITY,
         };
-        let refused = |error| Failure::new(Exit::Usage, error);
         let unsigned = request.prepare().map_err(refused)?;
-        let signature = key.sign(unsigned.message()).map_err(key_failure)?;
-        let certificate = unsigned.attach(&signature).map_err(refused)?;
+        let signature = key.sign(unsigned.message()).map_err(signing_failure)?;
+        let certificate = unsigned.attach(&signature.bytes).map_err(refused)?;
         Ok(Pair { key, certificate })
     }
 
@@ -186,9 +189,12 @@ impl NewKeys<'_> {
             signer: &signer.certificate,
         };
         let unsigned = update.prepare();
-        let signature = signer.key.sign(unsigned.message()).map_err(key_failure)?;
+        let signature = signer
+            .key
+            .sign(unsigned.message())
+            .map_err(signing_failure)?;
         let update = unsigned
-            .attach(&signature)
+            .attach(&signature.bytes)
             .map_err(|error| internal(error.into()))?;
         Ok([
             ("crt", pem.into_bytes()),

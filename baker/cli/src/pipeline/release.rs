@@ -6,7 +6,7 @@ use std::{fs, io};
 use baker_model::manifest::{FileRole, ReleaseFile, TestFact, Waiver};
 use baker_model::recipe::Format;
 use baker_model::{Digest, Manifest};
-use baker_ship::{Key, PublishError, SignError};
+use baker_ship::{PublishError, SignError, Signer};
 
 use super::bake::{BakeRequest, Draft, bake, work_folder};
 use super::host::Host;
@@ -29,7 +29,7 @@ pub struct ReleaseRequest<'a> {
     /// Folder of evidence, kept also when a test fails.
     pub evidence: &'a Path,
     /// Who signs.
-    pub key: &'a Key,
+    pub signer: &'a dyn Signer,
     /// What to boot with; none when the tests are waived for `waiver`.
     pub host: Option<&'a Host>,
     /// Why there is no test.
@@ -72,7 +72,7 @@ pub fn release(request: &ReleaseRequest<'_>, context: &Context) -> Result<Publis
     }
     let manifest = draft.manifest.clone();
     let signed = baker_ship::Draft::new(draft.path, draft.manifest)
-        .sign(request.key, context.listener(), context.interrupt())
+        .sign(request.signer, context.listener(), context.interrupt())
         .map_err(|error| sign_failure(error, context))?;
     let listener = context.listener();
     let published = baker_ship::to_folder(signed, request.to, listener, context.interrupt())

@@ -9,7 +9,7 @@ use baker_model::{Failure, Interrupt, Manifest, Silent, Verdict};
 use super::fixture::{self, judge, problems, verified};
 use crate::dsse::{Envelope, IN_TOTO};
 use crate::test_result::{Outcome, TEST_RESULT_TYPE, statement};
-use crate::{Draft, Key, Purpose, TEST_RESULT, Trust, Warning, verify};
+use crate::{Draft, Key, Purpose, Signer, TEST_RESULT, Trust, Warning, verify};
 
 /// The problems of a release whose test result was signed by `key` over the statement of another
 /// manifest.
@@ -18,7 +18,7 @@ fn lied(key: &Key, change: impl FnOnce(&mut Manifest)) -> Vec<String> {
     let mut manifest = fixture::manifest();
     change(&mut manifest);
     let mut envelope = Envelope::new(IN_TOTO, statement(&manifest).to_bytes());
-    envelope.sign(key);
+    envelope.sign(key).unwrap();
     fs::write(path.join(TEST_RESULT), envelope.to_bytes()).unwrap();
     problems(&verified(&path))
 }
@@ -82,7 +82,7 @@ fn a_stranger_cannot_vouch_for_the_tests() {
     let mut forged = Envelope::new(IN_TOTO, statement(&fixture::manifest()).to_bytes());
     forged.add(
         fixture::key().public().id(),
-        &stranger.sign(&forged.message()),
+        stranger.sign(&forged.message()).unwrap().bytes,
     );
     fs::write(&file, forged.to_bytes()).unwrap();
     let found = problems(&verified(&path));
@@ -230,7 +230,7 @@ fn the_libraries_of_in_toto_accept_the_test_result() {
     let disk = fixture::manifest().files[0].sha256;
     assert_eq!(said.trim(), format!("{TEST_RESULT_TYPE} {disk}"));
     let mut other = Envelope::new(IN_TOTO, b"{}".to_vec());
-    other.add(fixture::key().public().id(), &[0; 64]);
+    other.add(fixture::key().public().id(), vec![0; 64]);
     fs::write(path.join("other.json"), other.to_bytes()).unwrap();
     let (code, said) = judged(&path, "other.json").unwrap();
     assert_eq!(code, Some(1), "the judge must be able to refuse: {said}");

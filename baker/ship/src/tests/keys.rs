@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::fixture::judge;
-use crate::{Key, KeyError, Passphrase, Purpose, Trust};
+use crate::{Algorithm, Key, KeyError, Passphrase, Purpose, Signer, Trust};
 
 fn passphrase(text: &str) -> Passphrase {
     Passphrase::new(text.to_owned()).unwrap()
@@ -19,16 +19,16 @@ fn mode(path: &Path) -> u32 {
 fn a_saved_key_loads_again_and_is_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("release");
-    let key = Key::generate("release", Purpose::Release).unwrap();
+    let key = Key::generate("release", Purpose::Release, Algorithm::Ed25519).unwrap();
     let files = key.save(&path, None).unwrap();
     assert_eq!((mode(&files.private), mode(&files.public)), (0o600, 0o644));
     let loaded = Key::load(&path, None).unwrap();
     assert_eq!(loaded.public(), key.public());
-    assert_eq!(loaded.sign(b"x"), key.sign(b"x"));
+    assert_eq!(loaded.sign(b"x").unwrap(), key.sign(b"x").unwrap());
     let trust = Trust::load(folder.path()).unwrap();
     assert_eq!(trust.keys(), [key.public()]);
 
-    let other = Key::generate("release", Purpose::Release).unwrap();
+    let other = Key::generate("release", Purpose::Release, Algorithm::Ed25519).unwrap();
     assert_ne!(other.public().id(), key.public().id());
     assert!(matches!(
         other.save(&path, None),
@@ -47,7 +47,7 @@ fn a_saved_key_loads_again_and_is_never_overwritten() {
 fn a_key_open_to_others_is_refused_with_the_mend() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("release");
-    let key = Key::generate("release", Purpose::Release).unwrap();
+    let key = Key::generate("release", Purpose::Release, Algorithm::Ed25519).unwrap();
     key.save(&path, None).unwrap();
     for bits in [0o640, 0o604, 0o602, 0o610] {
         std::fs::set_permissions(&path, Permissions::from_mode(bits)).unwrap();
@@ -66,7 +66,7 @@ fn a_key_open_to_others_is_refused_with_the_mend() {
 fn a_passphrase_is_needed_and_must_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("release");
-    let key = Key::generate("release", Purpose::Release).unwrap();
+    let key = Key::generate("release", Purpose::Release, Algorithm::Ed25519).unwrap();
     key.save(&path, Some(&passphrase("correct horse"))).unwrap();
     assert!(Key::load(&path, None).unwrap_err().needs_passphrase());
     let wrong = Key::load(&path, Some(&passphrase("wrong"))).unwrap_err();
@@ -85,7 +85,12 @@ fn a_passphrase_is_needed_and_must_fit() {
 fn a_development_key_says_so_in_both_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("local-development");
-    let key = Key::generate("local-development", Purpose::Development).unwrap();
+    let key = Key::generate(
+        "local-development",
+        Purpose::Development,
+        Algorithm::Ed25519,
+    )
+    .unwrap();
     let files = key.save(&path, Some(&passphrase("x"))).unwrap();
     for file in [&files.private, &files.public] {
         let text = std::fs::read_to_string(file).unwrap();
@@ -133,9 +138,9 @@ fn what_is_no_key_is_refused() {
 fn openssl_reads_our_keys() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let plain = Key::generate("plain", Purpose::Development).unwrap();
+    let plain = Key::generate("plain", Purpose::Development, Algorithm::Ed25519).unwrap();
     plain.save(&at.join("plain"), None).unwrap();
-    let locked = Key::generate("locked", Purpose::Release).unwrap();
+    let locked = Key::generate("locked", Purpose::Release, Algorithm::Ed25519).unwrap();
     locked
         .save(&at.join("locked"), Some(&passphrase("pass word")))
         .unwrap();
@@ -188,10 +193,14 @@ fn we_read_openssl_keys() {
             &["-aes-256-cbc", "-pass", "pass:p w"],
             Some("p w"),
         ),
-        ("rsa", &[], None),
+        ("x25519", &[], None),
     ];
     for (name, extra, words) in cases {
-        let algorithm = if name == "rsa" { "rsa" } else { "ed25519" };
+        let algorithm = if name == "x25519" {
+            "x25519"
+        } else {
+            "ed25519"
+        };
         let arguments = [&["genpkey", "-algorithm", algorithm, "-out", name], extra].concat();
         let Some(made) = judge(at, "openssl", &arguments) else {
             return;
@@ -199,7 +208,7 @@ fn we_read_openssl_keys() {
         assert!(made.status.success(), "{made:?}");
         std::fs::set_permissions(at.join(name), Permissions::from_mode(0o600)).unwrap();
         let loaded = Key::load(&at.join(name), words.map(passphrase).as_ref());
-        if name == "rsa" {
+        if name == "x25519" {
             assert!(matches!(loaded, Err(KeyError::Content { .. })));
             continue;
         }

@@ -1,7 +1,7 @@
 //! Whole flows: what one part writes, another part and foreign tools must take.
 
+mod algorithms;
 mod attesting;
-mod boot_keys;
 mod fixture;
 mod keys;
 mod publishing;

@@ -139,10 +139,11 @@ fn a_manifest_that_leads_out_of_the_release_reads_nothing_there() {
     }
     let bytes = manifest.to_bytes();
     fs::write(path.join(MANIFEST), &bytes).unwrap();
-    let envelope = Envelope::new(&bytes, &fixture::key());
+    let mut envelope = Envelope::new();
+    envelope.sign(&bytes, &fixture::key()).unwrap();
     fs::write(path.join(SIGNATURES), envelope.to_bytes()).unwrap();
     let mut statement = crate::test_result::envelope(&manifest);
-    statement.sign(&fixture::key());
+    statement.sign(&fixture::key()).unwrap();
     fs::write(path.join(TEST_RESULT), statement.to_bytes()).unwrap();
     let text = crate::sums::text(&manifest, &Digest::of(&bytes));
     fs::write(path.join(SUMS), text).unwrap();
