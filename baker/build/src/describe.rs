@@ -131,6 +131,7 @@ pub fn describe(request: Request<'_>) -> Result<Manifest, DescribeError> {
         plans: recipe.tests.clone(),
         tests: Vec::new(),
         waivers: waivers(recipe).chain(request.waivers).collect(),
+        hygiene: None,
     })
 }
 
@@ -151,13 +152,13 @@ fn packages(lock: &Lock) -> Vec<PackageFact> {
 
 /// What the recipe itself does without, so that nobody has to read it to know.
 fn waivers(recipe: &Recipe) -> impl Iterator<Item = Waiver> {
-    let scripts = recipe.debian.waived.iter().map(|waived| Waiver {
-        what: format!("package-script {}/{}", waived.package, waived.script),
-        reason: waived.reason.clone(),
+    let scripts = recipe.debian.waived.iter().map(|waived| {
+        let what = format!("package-script {}/{}", waived.package, waived.script);
+        Waiver::new(what, &waived.reason)
     });
-    let dependencies = recipe.debian.assumed.iter().map(|assumed| Waiver {
-        what: format!("dependency {}", assumed.package),
-        reason: assumed.reason.clone(),
+    let dependencies = recipe.debian.assumed.iter().map(|assumed| {
+        let what = format!("dependency {}", assumed.package);
+        Waiver::new(what, &assumed.reason)
     });
     scripts.chain(dependencies)
 }

@@ -12,6 +12,7 @@ pub mod convert;
 pub mod describe;
 pub mod disk;
 pub mod dpkg_database;
+pub mod hygiene;
 pub mod image;
 pub mod initrd;
 pub mod kernel;

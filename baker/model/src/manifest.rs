@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
-use crate::plan::TestPlan;
+use crate::plan::{Day, TestPlan};
 use crate::verdict::Verdict;
 
 /// The version of the manifest format that this baker writes.
@@ -49,6 +49,9 @@ pub struct Manifest {
     pub tests: Vec<TestFact>,
     /// Checks that were waived, each with its reason.
     pub waivers: Vec<Waiver>,
+    /// What the hygiene gate said of the root; none in manifests of before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hygiene: Option<HygieneFact>,
 }
 
 /// The keys by which firmware accepts a release.
@@ -192,6 +195,54 @@ pub struct Waiver {
     pub what: String,
     /// Why.
     pub reason: String,
+    /// Who says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The last day on which a bake could count on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Day>,
+}
+
+impl Waiver {
+    /// A waiver that names nobody and does not run out.
+    #[must_use]
+    pub fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            reason: reason.into(),
+            author: None,
+            expires: None,
+        }
+    }
+}
+
+/// What the hygiene gate said of the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HygieneFact {
+    /// The rules by which secrets were looked for.
+    pub rules: String,
+    /// Bytes of all files of the root.
+    pub size: u64,
+    /// What stands against the image; **nothing with such findings may be signed**.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<HygieneFinding>,
+    /// What a waiver excuses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waived: Vec<HygieneFinding>,
+}
+
+/// Something in the root that usually must not be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HygieneFinding {
+    /// The rule that found it.
+    pub rule: String,
+    /// Absolute path in the image.
+    pub path: String,
+    /// Line in the file, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
 }
 
 impl Manifest {

@@ -5,12 +5,14 @@
 
 mod error;
 mod format;
+mod hygiene;
 mod parse;
 mod settings;
 mod tests_table;
 
 pub use error::RecipeError;
 pub use format::Format;
+pub use hygiene::{Hygiene, HygieneWaive};
 pub(crate) use parse::{find_value, text_error};
 pub use settings::{
     Architecture, Assumed, Boot, Compression, Debian, Directory, Disk, FileEntry, FileSource,

@@ -2,6 +2,7 @@
 
 use crate::plan::{Firmware, TestPlan};
 
+use super::hygiene::check_hygiene;
 use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests};
 
 impl Recipe {
@@ -60,6 +61,7 @@ impl Recipe {
         {
             return fail("level", format!("level {level} is outside 1 to {highest}"));
         }
+        check_hygiene(&self.hygiene, text)?;
         self.check_paths(text)?;
         self.check_duplicates(text)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Format;
+use super::{Format, Hygiene};
 use crate::Digest;
 use crate::plan::TestPlan;
 
@@ -59,6 +59,9 @@ pub struct Recipe {
     /// The disk.
     #[serde(default)]
     pub disk: Disk,
+    /// What may be in the image though it usually must not.
+    #[serde(default, skip_serializing_if = "Hygiene::is_default")]
+    pub hygiene: Hygiene,
     /// Smoke tests.
     #[serde(default, rename = "test")]
     pub tests: Vec<TestPlan>,
