@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 /// 3 wrong recipe, 4 lock or fetch failed, 5 build failed, 6 the image failed
 /// its test, 7 verification failed, 8 publishing failed, 9 something is missing
 /// on this machine (QEMU, firmware), 10 a drill found damage that nobody notices,
-/// 130 interrupted.
+/// 11 the image holds what it must not, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "baker", version, max_term_width = 80)]
 struct Arguments {
@@ -44,6 +44,8 @@ enum Command {
     Run(commands::run::Args),
     /// Check the lock, fetch, bake, test, sign and publish: the main job
     Release(commands::release::Args),
+    /// Sign a tested draft or countersign a release, here or elsewhere
+    Sign(commands::sign::Args),
     /// Check everything that a release says of itself, offline
     Verify(commands::verify::Args),
     /// Damage a release bit by bit and show who notices
@@ -77,6 +79,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Test(args) => commands::test::run(&args, context),
         Command::Run(args) => commands::run::run(&args, context),
         Command::Release(args) => commands::release::run(&args, context),
+        Command::Sign(args) => commands::sign::run(&args, context),
         Command::Verify(args) => commands::verify::run(&args, context),
         Command::Drill(args) => commands::drill::run(&args, context),
     }

@@ -41,6 +41,17 @@ pub struct Global {
     /// that are frozen on purpose
     #[arg(long, global = true, env = "BAKER_ALLOW_EXPIRED")]
     pub allow_expired: bool,
+    /// Private key of the Secure Boot certificate db.crt, for keys that are no file
+    /// of the Secure Boot folder: FILE, pkcs11:URI or command:PROGRAM [default:
+    /// db.key in that folder]
+    #[arg(
+        long,
+        global = true,
+        env = "BAKER_SECURE_BOOT_KEY",
+        value_name = "KEY",
+        hide_short_help = true
+    )]
+    pub secure_boot_key: Option<String>,
     /// Config file [default: ~/.config/baker/config.toml]
     #[arg(long, global = true, env = "BAKER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -73,8 +84,9 @@ struct File {
     store: Option<PathBuf>,
     mirrors: Vec<String>,
     keyrings: Vec<PathBuf>,
-    key: Option<PathBuf>,
+    key: Option<String>,
     secure_boot: Option<PathBuf>,
+    secure_boot_key: Option<String>,
     trust: Vec<PathBuf>,
 }
 
@@ -89,11 +101,14 @@ pub struct Config {
     pub keyrings: Vec<PathBuf>,
     /// What becomes of archives whose time has passed.
     pub expiry: Expiry,
-    /// Signing key.
-    pub key: Option<PathBuf>,
+    /// Signing key, as it stands behind `--key`.
+    pub key: Option<String>,
     /// Folder of Secure Boot keys.
     pub secure_boot: Option<PathBuf>,
-    /// Public keys that releases may be signed by.
+    /// The private key of the certificate `db.crt` in it, as it stands behind `--key`; `db.key` in
+    /// the folder when not given.
+    pub secure_boot_key: Option<String>,
+    /// Public keys that releases may be signed by, or folders of such keys.
     pub trust: Vec<PathBuf>,
 }
 
@@ -123,6 +138,7 @@ impl Config {
             },
             key: file.key,
             secure_boot: file.secure_boot,
+            secure_boot_key: global.secure_boot_key.clone().or(file.secure_boot_key),
             trust: file.trust,
         })
     }

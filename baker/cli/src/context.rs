@@ -1,15 +1,16 @@
 //! What every command works with: configuration, the printer, progress, and the wish to stop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use baker_fetch::{FetchError, FetchOptions, Fetched, LockError, Sources, Store};
 use baker_model::{Interrupt, Listener, Lock};
-use baker_ship::{Key, Passphrase, Signer, Trust};
+use baker_ship::key_source::{MODULE_VARIABLE, PASSPHRASE_VARIABLE, PIN_VARIABLE};
+use baker_ship::{KeySource, KeySourceError, Passphrase, Secrets, Signer, Trust};
 use serde::Serialize;
 
-use crate::commands::key::{PASSPHRASE_VARIABLE, key_failure};
+use crate::commands::key::key_failure;
 use crate::config::{Color, Config, Global};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::BootKeys;
@@ -166,14 +167,13 @@ impl Context {
     }
 
     /// The signing key: the flag's, else the config file's.
-    pub fn key(&self, flag: Option<&Path>) -> Result<Box<dyn Signer>, Failure> {
-        let path = flag.or(self.config.key.as_deref()).ok_or_else(|| {
+    pub fn key(&self, flag: Option<&str>) -> Result<Box<dyn Signer>, Failure> {
+        let source = flag.or(self.config.key.as_deref()).ok_or_else(|| {
             Failure::message(Exit::Usage, "no key is named to sign with").help(
-                "name one with --key FILE, or make one: baker key new out/development.key --development",
+                "name one with --key KEY, or make one: baker key new out/development.key --development",
             )
         })?;
-        let key = Key::load(path, passphrase()?.as_ref()).map_err(key_failure)?;
-        Ok(Box::new(key))
+        open_key(source)
     }
 
     /// The Secure Boot keys: those of the flag's folder, else of the config file's. None when the
@@ -187,32 +187,46 @@ impl Context {
             return Ok(None);
         }
         let path = flag.or(self.config.secure_boot.as_deref());
-        let passphrase = passphrase()?;
-        path.map(|path| BootKeys::load(path, passphrase.as_ref()))
-            .transpose()
+        let key = self.config.secure_boot_key.as_deref();
+        path.map(|path| BootKeys::load(path, key)).transpose()
     }
 
-    /// Whom to trust: the flags' keys, else the config file's.
-    pub fn trust(&self, flags: &[std::path::PathBuf]) -> Result<Trust, Failure> {
+    /// Whom to trust: what the flags name, else what the config file names.
+    pub fn trust(&self, flags: &[PathBuf]) -> Result<Trust, Failure> {
         let paths = if flags.is_empty() {
             &self.config.trust
         } else {
             flags
         };
-        let keys = paths
-            .iter()
-            .map(|path| Trust::load_key(path))
-            .collect::<Result<Vec<_>, _>>();
-        keys.map(Trust::of).map_err(|error| {
-            Failure::new(Exit::Usage, error).help("name the publisher's .pub file with --trust")
+        Trust::load_all(paths).map_err(|error| {
+            Failure::new(Exit::Usage, error)
+                .help("name the publisher's .pub file, or a folder of such files, with --trust")
         })
     }
 }
 
-/// What the variable holds, for keys that are encrypted.
-fn passphrase() -> Result<Option<Passphrase>, Failure> {
-    match std::env::var(PASSPHRASE_VARIABLE) {
+/// Opens a key by what a person wrote; what opens it comes from the environment.
+pub fn open_key(source: &str) -> Result<Box<dyn Signer>, Failure> {
+    let secret = |variable| match std::env::var(variable) {
         Ok(text) => Passphrase::new(text).map(Some).map_err(key_failure),
         Err(_) => Ok(None),
-    }
+    };
+    let secrets = Secrets {
+        passphrase: secret(PASSPHRASE_VARIABLE)?,
+        pin: secret(PIN_VARIABLE)?,
+        module: std::env::var_os(MODULE_VARIABLE).map(PathBuf::from),
+    };
+    KeySource::parse(source)
+        .and_then(|source| source.open(&secrets))
+        .map_err(key_source_failure)
+}
+
+/// A key that cannot be opened, with its own mend.
+pub fn key_source_failure(error: KeySourceError) -> Failure {
+    let help = error.help();
+    let exit = match error {
+        KeySourceError::Uri(_) | KeySourceError::Command { .. } => Exit::Usage,
+        _ => Exit::Publish,
+    };
+    Failure::new(exit, error).help_if(help)
 }

@@ -32,6 +32,8 @@ pub enum Exit {
     Environment = 9,
     /// 10: a drill damaged a release and nobody noticed.
     Drill = 10,
+    /// 11: something is in the image that must not be there, and nobody waived it.
+    Hygiene = 11,
     /// 130: interrupted by a person (128 + SIGINT, as shells count).
     Interrupted = 130,
 }
@@ -132,6 +134,7 @@ mod tests {
             (Exit::Publish, 8),
             (Exit::Environment, 9),
             (Exit::Drill, 10),
+            (Exit::Hygiene, 11),
             (Exit::Interrupted, 130),
         ];
         for (exit, code) in codes {

@@ -29,6 +29,7 @@ pub(crate) fn check(manifest: &Manifest) -> Findings {
     check_certificates(manifest, &mut findings.problems);
     check_waivers(manifest, &mut findings);
     check_tests(manifest, &mut findings);
+    check_hygiene(manifest, &mut findings.problems);
     if let Some(source) = manifest.source.as_ref().filter(|source| source.dirty) {
         findings.warnings.push(Warning::DirtySource {
             commit: source.commit.clone(),
@@ -114,6 +115,15 @@ fn check_waivers(manifest: &Manifest, findings: &mut Findings) {
             });
         }
     }
+}
+
+/// What the hygiene gate found and nobody waived.
+fn check_hygiene(manifest: &Manifest, problems: &mut Vec<Problem>) {
+    let open = manifest.hygiene.iter().flat_map(|fact| &fact.open);
+    problems.extend(open.map(|finding| Problem::Unclean {
+        rule: finding.rule.clone(),
+        path: finding.path.clone(),
+    }));
 }
 
 /// Every plan must have passed, on this disk, with its evidence in the release. A waiver excuses

@@ -155,6 +155,10 @@ impl Passphrase {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Passphrase {
@@ -301,7 +305,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
 
 /// The text of a private file. Permissions are those of the opened file, so nobody can swap it
 /// between the check and the reading. Symbolic links are followed: secret stores use them.
-fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     let failed = |source| KeyError::Read {
         path: path.to_owned(),
         source,

@@ -201,6 +201,16 @@ pub(crate) fn encode_public_der(key: &Material) -> Result<Vec<u8>, PemError> {
     }
 }
 
+/// DER of SubjectPublicKeyInfo for the bytes of a point; none when it can be on neither curve.
+pub(crate) fn curve_der(point: &[u8]) -> Option<Vec<u8>> {
+    let prefix: &[u8] = match point.len() {
+        32 => &ED25519_PREFIX,
+        65 => &P256_PREFIX,
+        _ => return None,
+    };
+    Some([prefix, point].concat())
+}
+
 /// The key in DER of SubjectPublicKeyInfo. There is one way to write each key.
 pub(crate) fn decode_public_der(der: &[u8]) -> Result<Material, PemError> {
     if let Some(key) = der.strip_prefix(&ED25519_PREFIX) {

@@ -1,5 +1,6 @@
 //! What verification says: every problem, what a person should know, and the facts.
 
+use baker_model::plan::Day;
 use baker_model::{Digest, Verdict};
 use serde::Serialize;
 
@@ -195,6 +196,44 @@ pub enum Problem {
         /// Ids of the keys that the signatures name.
         key_ids: Vec<Digest>,
     },
+    /// Too few of those whom we trust signed.
+    #[error("{found} trusted {} signed this release, {threshold} must",
+        if *found == 1 { "key" } else { "keys" })]
+    TooFewSigners {
+        /// Trusted keys with a good signature.
+        found: usize,
+        /// How many there must be.
+        threshold: usize,
+    },
+    /// The signer's key was revoked.
+    #[error("the key `{name}` ({}) that signed it was revoked: {reason}", key_id.short())]
+    RevokedKey {
+        /// Name of the key.
+        name: String,
+        /// Its id.
+        key_id: Digest,
+        /// Why it was revoked.
+        reason: String,
+    },
+    /// The signer's key had retired.
+    #[error("the key `{name}` ({}) that signed it retired on {last}; the release is of {day}",
+        key_id.short())]
+    RetiredKey {
+        /// Name of the key.
+        name: String,
+        /// Its id.
+        key_id: Digest,
+        /// Its last day.
+        last: Day,
+        /// The day that the release claims.
+        day: Day,
+    },
+    /// The release was withdrawn.
+    #[error("the release was withdrawn: {reason}")]
+    Withdrawn {
+        /// Why.
+        reason: String,
+    },
     /// A signature that claims to be by a trusted key is not.
     #[error("the signature in the name of `{name}` ({}) is not over this manifest", key_id.short())]
     Forged {
@@ -281,6 +320,14 @@ pub enum Problem {
         /// The file named.
         name: String,
     },
+    /// Something is in the root that must not be there, and nobody waived it.
+    #[error("`{}` must not be in the image ({rule})", path.escape_debug())]
+    Unclean {
+        /// The rule that found it.
+        rule: String,
+        /// Path in the image.
+        path: String,
+    },
     /// A waiver without a reason.
     #[error("`{what}` is waived without a reason")]
     WaiverWithoutReason {
@@ -300,9 +347,16 @@ impl Problem {
             Self::NotTrusted { .. } | Self::TestResultNotTrusted { .. } => {
                 Some("if you know the signer, put its .pub file into the trust folder")
             }
+            Self::TooFewSigners { .. } => {
+                Some("have it signed by more of the trusted keys: baker sign RELEASE --key KEY")
+            }
+            Self::RevokedKey { .. } | Self::RetiredKey { .. } | Self::Withdrawn { .. } => {
+                Some("get a newer release from whoever published it")
+            }
             Self::NoTests | Self::TestNotRun { .. } | Self::TestFailed { .. } => {
                 Some("mend the image and test it again, or record a waiver of `tests`")
             }
+            Self::Unclean { .. } => Some("bake it again to see how each is mended"),
             Self::WaiverWithoutReason { .. } => Some("give the waiver a reason"),
             Self::Extra { .. } => Some("move it out of the release folder"),
             _ => None,
@@ -349,6 +403,12 @@ pub enum Warning {
     #[error("excused by a waiver: {problem}")]
     Excused {
         /// The problem.
+        problem: Problem,
+    },
+    /// A signature that does not count, beside enough that do.
+    #[error("not counted: {problem}")]
+    NotCounted {
+        /// Why.
         problem: Problem,
     },
     /// Someone else signed too.

@@ -13,13 +13,21 @@ use baker_model::{Digest, Event, Interrupt, Listener, Manifest};
 
 use crate::atomic::{self, Existing};
 use crate::claims;
+use crate::dsse;
 use crate::envelope::Envelope;
 use crate::folder::{self, Interrupted, Watch};
 use crate::names::{MANIFEST, SIGNATURES, SUMS};
-use crate::report::Problem;
+use crate::report::{Problem, chain};
+use crate::request::Request;
 use crate::signer::{Signer, SigningError};
 use crate::statements::{self, Standing};
 use crate::sums;
+
+/// Name of the stage.
+const STAGE: &str = "sign";
+
+/// The largest manifest or signature file that is read, bytes.
+const FILE_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// A staged release that nobody has signed. It can be signed and nothing else.
 #[derive(Debug)]
@@ -47,6 +55,14 @@ pub enum SignError {
         folder: PathBuf,
         /// Everything that is wrong.
         problems: Vec<Problem>,
+    },
+    /// The folder holds no release that can be signed.
+    #[error("cannot read {}: {cause}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
     },
     /// The key does not sign.
     #[error("cannot sign {}", folder.display())]
@@ -83,6 +99,9 @@ impl SignError {
                 problems.iter().find_map(Problem::help).map(str::to_owned)
             }
             Self::Key { source, .. } => source.help(),
+            Self::Read { .. } => {
+                Some("name the folder of a release, or of a draft with its manifest".to_owned())
+            }
             Self::Write { .. } | Self::Interrupted { .. } => None,
         }
     }
@@ -93,6 +112,32 @@ impl Draft {
     #[must_use]
     pub fn new(folder: PathBuf, manifest: Manifest) -> Self {
         Self { folder, manifest }
+    }
+
+    /// A draft whose manifest lies in its folder.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, SignError> {
+        let path = folder.join(MANIFEST);
+        let manifest = Manifest::parse(&read(&path)?).map_err(|error| SignError::Read {
+            path,
+            cause: chain(&error),
+        })?;
+        Ok(Self::new(folder.to_owned(), manifest))
+    }
+
+    /// What is to be signed of it, for keys that are elsewhere.
+    ///
+    /// # Errors
+    /// The draft would not verify (all reasons are listed), or `interrupt` was raised.
+    pub fn request(
+        &self,
+        listener: &dyn Listener,
+        interrupt: &Interrupt,
+    ) -> Result<Request, SignError> {
+        self.check(listener, interrupt)?;
+        Ok(Request::of_release(&self.manifest))
     }
 
     /// Checks the draft and signs it with the key of `signer`.
@@ -106,32 +151,7 @@ impl Draft {
         listener: &dyn Listener,
         interrupt: &Interrupt,
     ) -> Result<Signed, SignError> {
-        let watch = Watch {
-            stage: "sign",
-            listener,
-            interrupt,
-        };
-        let total = self
-            .manifest
-            .files
-            .iter()
-            .fold(0_u64, |sum, f| sum.saturating_add(f.size));
-        listener.event(Event::Started {
-            stage: watch.stage,
-            total: Some(total),
-            unit: "bytes",
-        });
-        let mut problems = claims::check(&self.manifest).problems;
-        let files = folder::check(&self.folder, &self.manifest.files, watch);
-        problems.extend(files.map_err(|Interrupted| SignError::Interrupted {
-            folder: self.folder.clone(),
-        })?);
-        if !problems.is_empty() {
-            return Err(SignError::NotReady {
-                folder: self.folder,
-                problems,
-            });
-        }
+        self.check(listener, interrupt)?;
         let message = self.manifest.to_bytes();
         let mut signed = Signed {
             statements: statements::of(&self.manifest),
@@ -149,15 +169,81 @@ impl Draft {
         let public = signer.public();
         let summary = format!("key {} ({})", public.name(), public.id().short());
         listener.event(Event::Finished {
-            stage: watch.stage,
+            stage: STAGE,
             how: Outcome::Done,
             summary,
         });
         Ok(signed)
     }
+
+    /// Refuses what would not verify.
+    fn check(&self, listener: &dyn Listener, interrupt: &Interrupt) -> Result<(), SignError> {
+        let watch = Watch {
+            stage: STAGE,
+            listener,
+            interrupt,
+        };
+        let files = self.manifest.files.iter();
+        let total = files.fold(0_u64, |sum, file| sum.saturating_add(file.size));
+        listener.event(Event::Started {
+            stage: watch.stage,
+            total: Some(total),
+            unit: "bytes",
+        });
+        let mut problems = claims::check(&self.manifest).problems;
+        let files = folder::check(&self.folder, &self.manifest.files, watch);
+        problems.extend(files.map_err(|Interrupted| SignError::Interrupted {
+            folder: self.folder.clone(),
+        })?);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(SignError::NotReady {
+            folder: self.folder.clone(),
+            problems,
+        })
+    }
 }
 
 impl Signed {
+    /// A release that is signed already, to be signed by more keys. Whose the signatures are is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// It cannot be read, is not what its manifest says, or `interrupt` was raised.
+    pub fn open(
+        folder: &Path,
+        listener: &dyn Listener,
+        interrupt: &Interrupt,
+    ) -> Result<Self, SignError> {
+        let draft = Draft::open(folder)?;
+        draft.check(listener, interrupt)?;
+        let path = folder.join(SIGNATURES);
+        let failed = |path: &Path, cause: String| SignError::Read {
+            path: path.to_owned(),
+            cause,
+        };
+        let envelope = Envelope::parse(&read(&path)?);
+        let envelope = envelope.map_err(|error| failed(&path, chain(&error)))?;
+        let mut statements = statements::of(&draft.manifest);
+        for statement in &mut statements {
+            let path = folder.join(statement.file);
+            let found = dsse::Envelope::parse(&read(&path)?);
+            let found = found.map_err(|error| failed(&path, chain(&error)))?;
+            if found.message() != statement.envelope.message() {
+                let cause = "it says something else than the manifest".to_owned();
+                return Err(failed(&path, cause));
+            }
+            statement.envelope = found;
+        }
+        Ok(Self {
+            folder: draft.folder,
+            manifest: draft.manifest,
+            envelope,
+            statements,
+        })
+    }
+
     /// Adds the signature of one more key.
     ///
     /// # Errors
@@ -207,6 +293,16 @@ impl Signed {
         atomic::write(&path, bytes, 0o644, Existing::Replace)
             .map_err(|source| SignError::Write { path, source })
     }
+}
+
+/// The bytes of a file of the release.
+fn read(path: &Path) -> Result<Vec<u8>, SignError> {
+    let file = atomic::open_regular(path);
+    file.and_then(|file| atomic::read_limited(&file, FILE_LIMIT))
+        .map_err(|error| SignError::Read {
+            path: path.to_owned(),
+            cause: error.to_string(),
+        })
 }
 
 fn list(problems: &[Problem]) -> String {

@@ -4,8 +4,10 @@
 //! [`for_release`], which believes no signer: what does not fit the public key is no signature.
 
 use crate::algorithm::Algorithm;
+use crate::hook::HookError;
 use crate::key::KeyError;
 use crate::public::PublicKey;
+use crate::token::TokenError;
 
 /// Something that holds a private key.
 ///
@@ -48,6 +50,12 @@ pub enum SigningError {
         /// Name of the key.
         name: String,
     },
+    /// A key that is elsewhere did not sign this.
+    #[error("the key `{name}` has not signed this, but something else")]
+    NotSigned {
+        /// Name of the key.
+        name: String,
+    },
     /// A key out of a file cannot sign.
     #[error("cannot sign with the key `{name}`")]
     File {
@@ -56,6 +64,24 @@ pub enum SigningError {
         /// Why.
         #[source]
         source: KeyError,
+    },
+    /// A key program does not sign.
+    #[error("cannot sign with the key `{name}`")]
+    Hook {
+        /// Name of the key.
+        name: String,
+        /// Why.
+        #[source]
+        source: HookError,
+    },
+    /// A token does not sign.
+    #[error("cannot sign with the key `{name}`")]
+    Token {
+        /// Name of the key.
+        name: String,
+        /// Why.
+        #[source]
+        source: TokenError,
     },
 }
 
@@ -73,7 +99,12 @@ impl SigningError {
             Self::Wrong { name } => Some(format!(
                 "see whether the private key belongs to the public key `{name}`"
             )),
+            Self::NotSigned { .. } => Some(
+                "make a new request for what is to be signed now, and have that signed".to_owned(),
+            ),
             Self::File { source, .. } => source.help(),
+            Self::Hook { source, .. } => Some(source.help()),
+            Self::Token { source, .. } => source.help(),
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::test_result;
 pub(crate) struct Standing {
     /// Its file in the release.
     pub(crate) file: &'static str,
+    /// What it says, for whoever is asked to sign it.
+    pub(crate) says: &'static str,
     /// It and its signatures.
     pub(crate) envelope: Envelope,
 }
@@ -22,6 +24,7 @@ pub(crate) struct Standing {
 pub(crate) fn of(manifest: &Manifest) -> Vec<Standing> {
     vec![Standing {
         file: TEST_RESULT,
+        says: "it says what the tests of the release said",
         envelope: test_result::envelope(manifest),
     }]
 }

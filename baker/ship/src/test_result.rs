@@ -179,7 +179,7 @@ fn check_signers(envelope: &Envelope, trust: &Trust, problems: &mut Vec<Problem>
             Answer::Unknown(key_id) => unknown.push(key_id),
         }
     }
-    if good == 0 && !forged && !trust.is_empty() {
+    if good < trust.threshold().get() && !forged && !trust.is_empty() {
         problems.push(Problem::TestResultNotTrusted { key_ids: unknown });
     }
 }

@@ -8,11 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use baker_model::event::Outcome;
+use baker_model::plan::Day;
 use baker_model::{Digest, Event, Interrupt, Listener, Manifest};
 
 use crate::atomic;
 use crate::claims;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, ManifestSignature};
 use crate::folder::{self, Interrupted, Watch};
 use crate::names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
 use crate::report::{Facts, Problem, Report, SignedBy, Warning, chain};
@@ -110,7 +111,11 @@ fn check(folder: &Path, trust: &Trust, watch: Watch<'_>) -> Result<Report, Inter
     };
     watch.listener.event(started);
     let message = bytes.unwrap_or_default();
-    let signers = check_signatures(folder, &message, trust, &mut report);
+    let epoch = manifest
+        .as_ref()
+        .and_then(|manifest| u64::try_from(manifest.epoch).ok());
+    let day = epoch.map(Day::of_unix);
+    let signers = check_signatures(folder, &message, day, trust, &mut report);
     let Some(manifest) = manifest else {
         return Ok(report);
     };
@@ -124,6 +129,10 @@ fn check(folder: &Path, trust: &Trust, watch: Watch<'_>) -> Result<Report, Inter
         .problems
         .extend(folder::check(folder, &manifest.files, watch)?);
     let identity = Digest::of(&message);
+    if let Some(reason) = trust.withdrawn(&identity) {
+        let reason = reason.to_owned();
+        report.problems.push(Problem::Withdrawn { reason });
+    }
     check_sums(folder, &manifest, &identity, &mut report.problems);
     check_folder_name(folder, &manifest, &mut report.warnings);
     report.facts = Some(Facts {
@@ -158,10 +167,12 @@ fn read(folder: &Path, name: &str, problems: &mut Vec<Problem>) -> Option<Vec<u8
     }
 }
 
-/// Checks the signatures over `message` and gives the trusted signers.
+/// Checks the signatures over `message`, the manifest of a release of that `day`, and gives the
+/// trusted signers.
 fn check_signatures(
     folder: &Path,
     message: &[u8],
+    day: Option<Day>,
     trust: &Trust,
     report: &mut Report,
 ) -> Vec<SignedBy> {
@@ -180,50 +191,7 @@ fn check_signatures(
             return Vec::new();
         }
     };
-    let (mut signers, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-    let mut forged = false;
-    for signature in &envelope.signatures {
-        let key_id = signature.key_id;
-        if !seen.insert(key_id) {
-            report.problems.push(Problem::DuplicateSignature { key_id });
-        }
-        let Some(key) = trust.get(&key_id) else {
-            unknown.push(key_id);
-            continue;
-        };
-        let name = key.name().to_owned();
-        let fits = signature.algorithm == key.algorithm();
-        if !fits || !key.accepts(message, &signature.signature.0) {
-            forged = true;
-            report.problems.push(Problem::Forged { name, key_id });
-            continue;
-        }
-        let development = key.purpose().is_development();
-        if signature.development != development {
-            let (signature, key) = (signature.development, development);
-            report.problems.push(Problem::Purpose {
-                name: name.clone(),
-                signature,
-                key,
-            });
-        }
-        let development = development || signature.development;
-        signers.push(SignedBy {
-            name,
-            key_id,
-            development,
-        });
-    }
-    let stands = !signers.is_empty();
-    if !stands && !forged && !trust.is_empty() {
-        report.problems.push(Problem::NotTrusted {
-            key_ids: unknown.clone(),
-        });
-    }
-    let others = unknown.into_iter().filter(|_| stands);
-    report
-        .warnings
-        .extend(others.map(|key_id| Warning::UnknownSigner { key_id }));
+    let signers = judge_all(&envelope, message, day, trust, report);
     let of_development = signers.iter().filter(|signer| signer.development);
     report
         .warnings
@@ -232,6 +200,114 @@ fn check_signatures(
             key_id: signer.key_id,
         }));
     signers
+}
+
+/// What is to be said of one signature.
+enum Judged {
+    Good(SignedBy),
+    Forged,
+    /// Nobody whom we know.
+    Unknown(Digest),
+    /// By somebody whom we would believe, if it were not for this.
+    Spent(Problem),
+}
+
+fn judge_all(
+    envelope: &Envelope,
+    message: &[u8],
+    day: Option<Day>,
+    trust: &Trust,
+    report: &mut Report,
+) -> Vec<SignedBy> {
+    let (mut signers, mut unknown, mut spent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut seen, mut forged) = (BTreeSet::new(), false);
+    for signature in &envelope.signatures {
+        let key_id = signature.key_id;
+        if !seen.insert(key_id) {
+            report.problems.push(Problem::DuplicateSignature { key_id });
+            continue;
+        }
+        match judge(signature, message, day, trust, &mut report.problems) {
+            Judged::Good(signer) => signers.push(signer),
+            Judged::Forged => forged = true,
+            Judged::Unknown(key_id) => unknown.push(key_id),
+            Judged::Spent(problem) => spent.push(problem),
+        }
+    }
+    let (found, threshold) = (signers.len(), trust.threshold().get());
+    if found >= threshold {
+        let others = unknown
+            .into_iter()
+            .map(|key_id| Warning::UnknownSigner { key_id });
+        report.warnings.extend(others);
+        let spent = spent
+            .into_iter()
+            .map(|problem| Warning::NotCounted { problem });
+        report.warnings.extend(spent);
+    } else if !forged && !trust.is_empty() {
+        let unexplained = spent.is_empty();
+        report.problems.extend(spent);
+        if found > 0 {
+            report
+                .problems
+                .push(Problem::TooFewSigners { found, threshold });
+        } else if unexplained {
+            report
+                .problems
+                .push(Problem::NotTrusted { key_ids: unknown });
+        }
+    }
+    signers
+}
+
+fn judge(
+    signature: &ManifestSignature,
+    message: &[u8],
+    day: Option<Day>,
+    trust: &Trust,
+    problems: &mut Vec<Problem>,
+) -> Judged {
+    let key_id = signature.key_id;
+    if let Some(revoked) = trust.revoked(&key_id) {
+        return Judged::Spent(Problem::RevokedKey {
+            name: revoked.key.name().to_owned(),
+            key_id,
+            reason: revoked.reason.clone(),
+        });
+    }
+    let Some(key) = trust.get(&key_id) else {
+        return Judged::Unknown(key_id);
+    };
+    let name = key.name().to_owned();
+    let fits = signature.algorithm == key.algorithm();
+    if !fits || !key.accepts(message, &signature.signature.0) {
+        problems.push(Problem::Forged { name, key_id });
+        return Judged::Forged;
+    }
+    if let (Some(last), Some(day)) = (trust.retired(&key_id), day)
+        && day > last
+    {
+        return Judged::Spent(Problem::RetiredKey {
+            name,
+            key_id,
+            last,
+            day,
+        });
+    }
+    let development = key.purpose().is_development();
+    if signature.development != development {
+        let (signature, key) = (signature.development, development);
+        problems.push(Problem::Purpose {
+            name: name.clone(),
+            signature,
+            key,
+        });
+    }
+    Judged::Good(SignedBy {
+        name,
+        key_id,
+        development: development || signature.development,
+    })
 }
 
 fn check_sums(folder: &Path, manifest: &Manifest, identity: &Digest, problems: &mut Vec<Problem>) {

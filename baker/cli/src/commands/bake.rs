@@ -1,13 +1,16 @@
 //! `baker bake`
 
+use std::fs;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use baker_model::recipe::Format;
+use baker_ship::Request;
+use baker_ship::request::Item;
 
 use crate::context::{Context, MAKE_BOOT_KEYS};
-use crate::exit::Failure;
-use crate::pipeline::{self, BakeRequest};
+use crate::exit::{Exit, Failure};
+use crate::pipeline::{self, BakeRequest, BootKeys};
 use crate::source::RecipeFolder;
 
 /// What a draft without keys is.
@@ -32,6 +35,11 @@ pub struct Args {
     /// repeated
     #[arg(long, value_name = "FORMAT")]
     format: Vec<Format>,
+    /// Stop before the disk: write what the key of db.crt has to sign into this
+    /// file. Have it signed (baker sign FILE --key KEY), then bake or release with
+    /// --secure-boot-key reply:FILE
+    #[arg(long, value_name = "FILE", requires = "secure_boot")]
+    boot_request: Option<PathBuf>,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -41,7 +49,10 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let folder = RecipeFolder::read(&args.recipe)?;
     let lock = folder.checked_lock()?;
-    let boot_keys = context.boot_keys(&folder, args.secure_boot.as_deref())?;
+    let boot_keys = match (&args.boot_request, args.secure_boot.as_deref()) {
+        (Some(_), Some(certificates)) => Some(BootKeys::elsewhere(certificates)?),
+        (_, flag) => context.boot_keys(&folder, flag)?,
+    };
     if folder.recipe.boot.secure_boot && boot_keys.is_none() {
         // A draft is nobody's release: whoever has no key can still look at the same bytes.
         context
@@ -55,6 +66,40 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         formats: (!args.format.is_empty()).then_some(&args.format[..]),
         threads: args.threads,
     };
-    let draft = pipeline::bake_draft(request, &args.to, context)?;
+    let draft = pipeline::bake_draft(request, &args.to, context);
+    let items = boot_keys.as_ref().map(BootKeys::requested);
+    if let (Some(file), Some(items)) = (&args.boot_request, items.filter(|items| !items.is_empty()))
+    {
+        return write_request(file, items, &folder, context);
+    }
+    let draft = draft?;
     context.answer(&draft.path.display().to_string(), &draft.manifest)
+}
+
+/// Writes what is to be signed before there can be a disk.
+fn write_request(
+    file: &Path,
+    items: Vec<Item>,
+    folder: &RecipeFolder,
+    context: &Context,
+) -> Result<(), Failure> {
+    let recipe = &folder.recipe;
+    let about = vec![format!(
+        "boot programs of {} {} for {}",
+        recipe.name,
+        recipe.version,
+        recipe.architecture.name()
+    )];
+    let request = Request::new(about, items);
+    fs::write(file, request.to_bytes()).map_err(|error| {
+        Failure::new(Exit::Publish, error).context(format!("cannot write {}", file.display()))
+    })?;
+    let text = format!(
+        "{}\nread it, have it signed (baker sign {} --key KEY), and bake again with \
+         --secure-boot-key reply:{}",
+        file.display(),
+        file.display(),
+        file.display()
+    );
+    context.answer(&text, &request)
 }

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_formats::efivars::KeyRole;
+use baker_ship::key_source::PASSPHRASE_VARIABLE;
 use baker_ship::{Algorithm, Key, KeyError, Passphrase, Purpose, SigningError};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::NewKeys;
-
-/// Holds the passphrase of a private key; never a flag, which every user of the machine could see.
-pub const PASSPHRASE_VARIABLE: &str = "BAKER_KEY_PASSPHRASE";
 
 /// What to do with keys.
 #[derive(Debug, clap::Subcommand)]
@@ -21,6 +19,10 @@ pub enum Command {
     /// Make the three keys of Secure Boot (PK, KEK, db), their certificates, and
     /// the files that enrol them on a machine
     SecureBoot(SecureBoot),
+    /// Let a key name the one that takes its place, for trust folders
+    Rotate(super::key_lists::Rotate),
+    /// Take back what a key or a release is believed, for trust folders
+    Revoke(super::key_lists::Revoke),
 }
 
 /// Arguments of `key secure-boot`.
@@ -82,6 +84,8 @@ pub fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::New(args) => new(args, context),
         Command::SecureBoot(args) => secure_boot(args, context),
+        Command::Rotate(args) => super::key_lists::rotate(args, context),
+        Command::Revoke(args) => super::key_lists::revoke(args, context),
     }
 }
 

@@ -7,7 +7,7 @@ use baker_fetch::FetchOptions;
 
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, BakeRequest, Host, ReleaseRequest};
+use crate::pipeline::{self, BakeRequest, Ending, Host, Names, ReleaseRequest};
 use crate::source::RecipeFolder;
 
 /// The main job: checks the lock, fetches, bakes, tests, signs, and puts the
@@ -19,9 +19,12 @@ pub struct Args {
     /// Folder of releases
     #[arg(long, default_value = "out/releases", value_name = "FOLDER")]
     to: PathBuf,
-    /// Private key to sign with
-    #[arg(long, env = "BAKER_KEY", value_name = "FILE")]
-    key: Option<PathBuf>,
+    /// Private key to sign with: FILE, pkcs11:URI or command:PROGRAM
+    #[arg(long, env = "BAKER_KEY", value_name = "KEY")]
+    key: Option<String>,
+    /// Stop before signing, and leave a tested draft for `baker sign`
+    #[arg(long)]
+    unsigned: bool,
     /// Folder of Secure Boot keys, for recipes that ask for them
     #[arg(long, env = "BAKER_SECURE_BOOT", value_name = "FOLDER")]
     secure_boot: Option<PathBuf>,
@@ -41,13 +44,19 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let folder = RecipeFolder::read(&args.recipe)?;
     let lock = folder.checked_lock()?;
     // What can be known to fail must fail before the long work.
-    let key = context.key(args.key.as_deref())?;
+    let key = match args.unsigned {
+        true => None,
+        false => Some(context.key(args.key.as_deref())?),
+    };
     let boot_keys = context.boot_keys(&folder, args.secure_boot.as_deref())?;
     if folder.recipe.boot.secure_boot && boot_keys.is_none() {
         let problem = "the recipe asks for Secure Boot, but no keys are named";
         return Err(Failure::message(Exit::Usage, problem).help(MAKE_BOOT_KEYS));
     }
     pipeline::refuse_existing(&folder, &args.to)?;
+    if args.unsigned {
+        pipeline::refuse_draft(&args.to, &Names::of(&folder.recipe))?;
+    }
     let host = match &args.waive_tests {
         None => Some(Host::find(
             &folder.recipe.tests,
@@ -66,7 +75,10 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         },
         to: &args.to,
         evidence: &args.evidence,
-        signer: key.as_ref(),
+        ending: match &key {
+            Some(signer) => Ending::Signed(signer.as_ref()),
+            None => Ending::Draft,
+        },
         host: host.as_ref(),
         waiver: args.waive_tests.as_deref(),
     };

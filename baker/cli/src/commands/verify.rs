@@ -1,5 +1,6 @@
 //! `baker verify`
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::context::Context;
@@ -15,15 +16,22 @@ use crate::ui::Answer;
 pub struct Args {
     /// Folder of the release
     release: PathBuf,
-    /// Public key that must have signed it; may be repeated [default: those of
-    /// the config file]
+    /// Public key that must have signed it, or a folder of such keys, of revocation
+    /// lists and rotations; may be repeated [default: those of the config file]
     #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
     trust: Vec<PathBuf>,
+    /// How many of the keys must have signed it [default: 1, or what policy.json
+    /// of the trust folder says]
+    #[arg(long, value_name = "NUMBER")]
+    threshold: Option<NonZeroUsize>,
 }
 
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let trust = context.trust(&args.trust)?;
+    let mut trust = context.trust(&args.trust)?;
+    if let Some(threshold) = args.threshold {
+        trust = trust.with_threshold(threshold);
+    }
     let mut report = baker_ship::verify(
         &args.release,
         &trust,

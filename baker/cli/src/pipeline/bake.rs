@@ -7,8 +7,8 @@ use std::thread;
 
 use baker_build::describe::{Bytes, Piece};
 use baker_build::{
-    Assembled, Spool, assemble, configure, describe, disk, dpkg_database, image, initrd, kernel,
-    modules, overlay, slots, uki, verity,
+    Assembled, Spool, assemble, configure, describe, disk, dpkg_database, hygiene, image, initrd,
+    kernel, modules, overlay, slots, uki, verity,
 };
 use baker_contract::ROOT_HASH_KEY;
 use baker_fetch::Store;
@@ -19,12 +19,16 @@ use baker_model::tree::{Kind, LastLink, TreePath};
 use baker_model::{Digest, Event, Lock, Manifest, Tree};
 
 use super::formats::{self, Parts};
-use super::{BootKeys, LOCK, Names, RECIPE, secure_boot};
+use super::hygiene as hygiene_gate;
+use super::{BootKeys, LOCK, Names, RECIPE, secure_boot, smoke};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::guest;
 use crate::source::RecipeFolder;
 use crate::workdir::WorkFolder;
+
+/// What a request to sign calls the boot loader.
+const LOADER: &str = "systemd-boot";
 
 /// A folder like a release, but untested and unsigned.
 #[derive(Debug)]
@@ -57,7 +61,17 @@ pub fn bake_draft(
     context: &Context,
 ) -> Result<Draft, Failure> {
     let names = Names::of(&request.folder.recipe);
-    let target = to.join(format!("{}.draft", names.folder));
+    refuse_draft(to, &names)?;
+    let work = work_folder(to, &names, context)?;
+    let draft = bake(request, &work, context)?;
+    let draft = place(draft, to, &names, context)?;
+    context.show_timings();
+    Ok(draft)
+}
+
+/// Says early what [`place`] would say late.
+pub fn refuse_draft(to: &Path, names: &Names) -> Result<(), Failure> {
+    let target = draft_folder(to, names);
     if target.exists() {
         let problem = format!("{} is already there", target.display());
         let help = format!(
@@ -66,20 +80,24 @@ pub fn bake_draft(
         );
         return Err(Failure::message(Exit::Build, problem).help(help));
     }
-    let work = work_folder(to, &names, context)?;
-    let draft = bake(request, &work, context)?;
+    Ok(())
+}
+
+fn draft_folder(to: &Path, names: &Names) -> PathBuf {
+    to.join(format!("{}.draft", names.folder))
+}
+
+/// Gives a draft its manifest and its place, `to/<name>-<version>.draft`.
+pub fn place(draft: Draft, to: &Path, names: &Names, context: &Context) -> Result<Draft, Failure> {
+    let target = draft_folder(to, names);
     let write = |error| {
         context
             .failure(Exit::Build, error)
             .context(format!("cannot write {}", target.display()))
     };
-    fs::write(
-        draft.path.join(baker_ship::MANIFEST),
-        draft.manifest.to_bytes(),
-    )
-    .map_err(write)?;
+    let manifest = draft.path.join(baker_ship::MANIFEST);
+    fs::write(manifest, draft.manifest.to_bytes()).map_err(write)?;
     fs::rename(&draft.path, &target).map_err(write)?;
-    context.show_timings();
     Ok(Draft {
         path: target,
         ..draft
@@ -149,11 +167,12 @@ impl Baking<'_> {
         let (mut root, kernel) = (root?, kernel?);
         self.install_modules(&mut root, &kernel, &spool)?;
         self.leave_out(&mut root)?;
-        let (sealed, initrd) = thread::scope(|scope| {
+        let (sealed, initrd, hygiene) = thread::scope(|scope| {
             let initrd = scope.spawn(|| self.initrd(&kernel, &spool));
-            (self.seal(&root, &spool), joined(initrd))
+            let hygiene = scope.spawn(|| self.hygiene(&root, &spool));
+            (self.seal(&root, &spool), joined(initrd), joined(hygiene))
         });
-        let (sealed, initrd) = (sealed?, initrd?);
+        let (sealed, initrd, hygiene) = (sealed?, initrd?, hygiene?);
         let uki = self.stage(
             "uki",
             || self.uki(&root, &spool, &kernel, &initrd, &sealed),
@@ -171,7 +190,32 @@ impl Baking<'_> {
             tree: &sealed.tree,
         };
         let pieces = self.formats(out, &parts)?;
-        self.finish(out, &sealed, pieces)
+        let mut manifest = self.finish(out, &sealed, pieces)?;
+        let terms = &self.folder.recipe.hygiene;
+        manifest.waivers.extend(hygiene.waivers(terms));
+        manifest.hygiene = Some(hygiene.fact());
+        hygiene_gate::warn(&hygiene, terms, hygiene::STAGE, self.context.listener());
+        Ok(manifest)
+    }
+
+    /// What must not be in the root; looked for while it is packed.
+    fn hygiene(&self, root: &Tree, spool: &Spool) -> Result<hygiene::Report, Failure> {
+        let recipe = &self.folder.recipe;
+        let releases = self.work.parent();
+        let request = hygiene::Request {
+            tree: root,
+            contents: spool,
+            terms: &recipe.hygiene,
+            day: smoke::today(),
+            last_size: releases.and_then(|releases| hygiene_gate::last_size(releases, recipe)),
+            threads: NonZeroUsize::MIN,
+            interrupt: self.context.interrupt(),
+        };
+        self.stage(
+            hygiene::STAGE,
+            || hygiene::hygiene(request).map_err(|error| self.failed(error)),
+            hygiene_gate::summary,
+        )
     }
 
     fn kernel(&self, spool: &Spool) -> Result<kernel::KernelParts, Failure> {
@@ -377,17 +421,27 @@ impl Baking<'_> {
         let Some(keys) = self.boot_keys else {
             return Ok(unsigned);
         };
-        let sign = |program: &[u8]| keys.sign(program).map_err(|error| self.failed(error));
+        let sign = |name: &str, program: &[u8]| {
+            keys.sign(name, program).map_err(|error| self.failed(error))
+        };
+        let names = Names::of(&self.folder.recipe);
         self.stage(
             "sign-boot",
             || {
                 Ok(Uki {
-                    bytes: sign(&unsigned.bytes)?,
-                    loader: sign(&unsigned.loader)?,
+                    bytes: sign(&names.uki, &unsigned.bytes)?,
+                    loader: sign(LOADER, &unsigned.loader)?,
                 })
             },
             |_| format!("by {}", keys.keys().database.name()),
         )
+        .and_then(|signed| match keys.requested().is_empty() {
+            true => Ok(signed),
+            false => Err(Failure::message(
+                Exit::Publish,
+                "the boot programs are yet to be signed elsewhere",
+            )),
+        })
     }
 
     /// The raw disk, and what stands alone beside it.

@@ -8,16 +8,19 @@
 //! PK.auth KEK.auth db.auth  signed updates, for systemd-boot's loader/keys and for firmware menus
 //! ```
 
-use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::{fmt, fs};
 
 use baker_formats::efivars::{KeyRole, Keys, Time, Update, signature_list};
 use baker_formats::pe::authenticode;
 use baker_formats::x509::{Certificate, PublicKey, Request};
 use baker_ship::pem::{certificate_from_pem, certificate_to_pem};
+use baker_ship::request::{Item, KeyUse};
 use baker_ship::{Algorithm, Key, KeyError, Passphrase, Purpose, Signer};
 
 use crate::commands::key::{key_failure, signing_failure};
+use crate::context::open_key;
 use crate::exit::{Exit, Failure};
 
 /// How long a certificate claims to be valid: 25 years. Firmware looks at no date, tools do.
@@ -28,28 +31,44 @@ const LATITUDE: u64 = 86_400;
 
 /// What signs boot files.
 pub struct BootKeys {
-    signer: Box<dyn Signer>,
+    hand: Hand,
     keys: Keys,
 }
 
+/// Whose hand signs.
+enum Hand {
+    /// The key of `db`.
+    Key(Box<dyn Signer>),
+    /// Nobody's yet: what is to be signed is written down.
+    Request(Mutex<Vec<Item>>),
+}
+
 impl BootKeys {
-    /// Reads what a bake needs: the private key of `db`, and all three certificates.
-    pub fn load(folder: &Path, passphrase: Option<&Passphrase>) -> Result<Self, Failure> {
-        let read = |role| certificate(folder, role);
-        let keys = Keys {
-            platform: read(KeyRole::Platform)?,
-            exchange: read(KeyRole::Exchange)?,
-            database: read(KeyRole::Database)?,
+    /// Reads what a bake needs: all three certificates, and the private key of `db`, which is `key`
+    /// or the file beside its certificate.
+    pub fn load(folder: &Path, key: Option<&str>) -> Result<Self, Failure> {
+        let keys = certificates(folder)?;
+        let beside = folder.join(file(KeyRole::Database, "key"));
+        let source = match key {
+            Some(key) => key.to_owned(),
+            None => beside.to_string_lossy().into_owned(),
         };
-        let path = folder.join(file(KeyRole::Database, "key"));
-        let key = Key::load(&path, passphrase).map_err(key_failure)?;
-        if key.public().to_der() != keys.database.key().info() {
-            let problem = format!("{} is not the key of db.crt beside it", path.display());
+        let signer = open_key(&source)?;
+        if signer.public().to_der() != keys.database.key().info() {
+            let problem = format!("{source} is not the key of db.crt in {}", folder.display());
             return Err(Failure::message(Exit::Publish, problem)
                 .help("name a folder made by `baker key secure-boot`"));
         }
-        let signer = Box::new(key);
-        Ok(Self { signer, keys })
+        let hand = Hand::Key(signer);
+        Ok(Self { hand, keys })
+    }
+
+    /// Reads the certificates alone, for a key that is elsewhere.
+    pub fn elsewhere(folder: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            hand: Hand::Request(Mutex::default()),
+            keys: certificates(folder)?,
+        })
     }
 
     /// The certificates.
@@ -57,12 +76,53 @@ impl BootKeys {
         &self.keys
     }
 
-    /// The program with a signature that firmware takes.
-    pub fn sign(&self, program: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let unsigned = authenticode::prepare(program, &self.keys.database)?;
-        let signature = self.signer.sign(unsigned.message())?;
-        Ok(unsigned.attach(&signature.bytes)?)
+    /// What is to be signed elsewhere; nothing when the key is here.
+    pub fn requested(&self) -> Vec<Item> {
+        match &self.hand {
+            Hand::Key(_) => Vec::new(),
+            Hand::Request(items) => items.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
+
+    /// The program, called `name`, with a signature that firmware takes; as it is when the key is
+    /// elsewhere.
+    pub fn sign(&self, name: &str, program: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let unsigned = authenticode::prepare(program, &self.keys.database)?;
+        match &self.hand {
+            Hand::Key(signer) => {
+                let signature = signer.sign(unsigned.message())?;
+                Ok(unsigned.attach(&signature.bytes)?)
+            }
+            Hand::Request(items) => {
+                let why = format!(
+                    "firmware that knows `{}` will start it; its Authenticode SHA-256 is {}",
+                    self.keys.database.name(),
+                    authenticode::digest(program)?
+                );
+                let item = Item::new(name, &why, KeyUse::Boot, unsigned.message());
+                let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
+                items.push(item);
+                Ok(program.to_vec())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for BootKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BootKeys")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+fn certificates(folder: &Path) -> Result<Keys, Failure> {
+    let read = |role| certificate(folder, role);
+    Ok(Keys {
+        platform: read(KeyRole::Platform)?,
+        exchange: read(KeyRole::Exchange)?,
+        database: read(KeyRole::Database)?,
+    })
 }
 
 fn file(role: KeyRole, kind: &str) -> String {

@@ -9,6 +9,7 @@ mod drill;
 mod foreign;
 mod formats;
 mod host;
+mod hygiene;
 mod netboot;
 mod release;
 mod report;
@@ -22,15 +23,15 @@ use baker_model::recipe::{Format, Recipe};
 
 use crate::exit::{Exit, Failure};
 
-pub use bake::{BakeRequest, bake_draft};
+pub use bake::{BakeRequest, bake_draft, refuse_draft};
 pub use boot_keys::{BootKeys, NewKeys};
 pub use drill::{DrillRequest, Extent, drill};
 pub use foreign::{Foreign, Named, read_plans};
 pub use host::{Host, architecture};
-pub use release::{ReleaseRequest, refuse_existing, release};
+pub use release::{Ending, ReleaseRequest, publish, refuse_existing, release, sign_failure};
 pub use report::{Copies, write_reports};
 pub use secure_boot::check_boot_signatures;
-pub use smoke::{Booted, Result as TestResult, answer_tests, run, test, test_foreign};
+pub use smoke::{Booted, Result as TestResult, answer_tests, run, test, test_foreign, today};
 pub use upgrade::upgrade;
 
 /// Files of a release that the pipeline itself names.

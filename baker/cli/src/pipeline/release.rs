@@ -6,10 +6,11 @@ use std::{fs, io};
 use baker_model::manifest::{FileRole, ReleaseFile, TestFact, Waiver};
 use baker_model::recipe::Format;
 use baker_model::{Digest, Manifest};
-use baker_ship::{PublishError, SignError, Signer};
+use baker_ship::{PublishError, SignError, Signed, Signer};
 
 use super::bake::{BakeRequest, Draft, bake, work_folder};
 use super::host::Host;
+use super::hygiene;
 use super::report::{Copies, HTML, write_reports};
 use super::smoke::{self, Booted, REPORT};
 use super::{EVIDENCE, Names, evidence_folder};
@@ -28,15 +29,24 @@ pub struct ReleaseRequest<'a> {
     pub to: &'a Path,
     /// Folder of evidence, kept also when a test fails.
     pub evidence: &'a Path,
-    /// Who signs.
-    pub signer: &'a dyn Signer,
+    /// What becomes of the tested draft.
+    pub ending: Ending<'a>,
     /// What to boot with; none when the tests are waived for `waiver`.
     pub host: Option<&'a Host>,
     /// Why there is no test.
     pub waiver: Option<&'a str>,
 }
 
-/// A release in its place.
+/// What becomes of a tested draft.
+#[derive(Clone, Copy)]
+pub enum Ending<'a> {
+    /// It is signed and becomes a release.
+    Signed(&'a dyn Signer),
+    /// It stays a draft, for keys that are elsewhere.
+    Draft,
+}
+
+/// A release in its place, or a draft.
 pub struct Published {
     /// The folder.
     pub path: PathBuf,
@@ -60,34 +70,38 @@ pub fn release(request: &ReleaseRequest<'_>, context: &Context) -> Result<Publis
     let names = Names::of(&request.bake.folder.recipe);
     let work = work_folder(request.to, &names, context)?;
     let mut draft = bake(request.bake, &work, context)?;
+    hygiene::refuse(&draft.manifest)?;
     if let Some(reason) = request.waiver {
-        let waiver = Waiver {
-            what: "tests".to_owned(),
-            reason: reason.to_owned(),
-        };
-        draft.manifest.waivers.push(waiver);
+        draft.manifest.waivers.push(Waiver::new("tests", reason));
     }
     if let Some(host) = request.host {
         prove(request, &mut draft, host, context)?;
     }
     let manifest = draft.manifest.clone();
-    let signed = baker_ship::Draft::new(draft.path, draft.manifest)
-        .sign(request.signer, context.listener(), context.interrupt())
-        .map_err(|error| sign_failure(error, context))?;
-    let listener = context.listener();
-    let published = baker_ship::to_folder(signed, request.to, listener, context.interrupt())
+    let path = match request.ending {
+        Ending::Draft => super::bake::place(draft, request.to, &names, context)?.path,
+        Ending::Signed(signer) => {
+            let signed = baker_ship::Draft::new(draft.path, draft.manifest)
+                .sign(signer, context.listener(), context.interrupt())
+                .map_err(|error| sign_failure(error, context))?;
+            publish(signed, request.to, context)?
+        }
+    };
+    context.show_timings();
+    Ok(Published { path, manifest })
+}
+
+/// Puts a signed release into the folder of releases `to`; gives its place.
+pub fn publish(signed: Signed, to: &Path, context: &Context) -> Result<PathBuf, Failure> {
+    baker_ship::to_folder(signed, to, context.listener(), context.interrupt())
+        .map(|published| published.folder)
         .map_err(|error| {
             if context.interrupt().is_raised() {
                 context.failure(Exit::Publish, error)
             } else {
                 publish_failure(error)
             }
-        })?;
-    context.show_timings();
-    Ok(Published {
-        path: published.folder,
-        manifest,
-    })
+        })
 }
 
 /// Boots the draft by every plan and puts verdicts and evidence into it.
@@ -191,7 +205,8 @@ fn keep(draft: &mut Draft, from: &Path, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn sign_failure(error: SignError, context: &Context) -> Failure {
+/// The error of the sign stage, with its own mend.
+pub fn sign_failure(error: SignError, context: &Context) -> Failure {
     let help = error.help();
     let failure = context.failure(Exit::Publish, error);
     match help {

@@ -215,7 +215,7 @@ fn subject(booted: &Booted, format: Format) -> std::result::Result<Subject, Fail
 }
 
 /// The day in UTC: excuses of a plan end on one.
-pub(super) fn today() -> Day {
+pub fn today() -> Day {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Day::of_unix(now.map_or(0, |since| since.as_secs()))
 }

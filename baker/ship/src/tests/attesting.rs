@@ -141,10 +141,7 @@ fn warnings_of_tests_are_told_and_waivers_stand_in_the_statement() {
     let told = |warning: &Warning| matches!(warning, Warning::TestWarned { warnings, .. } if warnings[..] == ["slow"]);
     assert!(report.warnings.iter().any(told), "{report:?}");
     manifest.tests.clear();
-    manifest.waivers.push(Waiver {
-        what: "tests".to_owned(),
-        reason: "no QEMU here".to_owned(),
-    });
+    manifest.waivers.push(Waiver::new("tests", "no QEMU here"));
     drop(sign(manifest));
     let text = fs::read(folder.path().join(TEST_RESULT)).unwrap();
     let payload = Envelope::parse(&text).unwrap().payload().to_vec();

@@ -25,17 +25,17 @@ const FILES: [(&str, FileRole, &[u8]); 5] = [
 ];
 
 /// The signing key of most tests: fixed, so that failures repeat.
-pub(super) fn key() -> Key {
+pub(crate) fn key() -> Key {
     Key::from_seed("release", Purpose::Release, &[7; 32])
 }
 
 /// Trusts [`key`].
-pub(super) fn trust() -> Trust {
+pub(crate) fn trust() -> Trust {
     Trust::of([key().public()])
 }
 
 /// Puts the files of the fixture into `folder`.
-pub(super) fn stage(folder: &Path) -> Manifest {
+pub(crate) fn stage(folder: &Path) -> Manifest {
     for (name, _, content) in FILES {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -45,7 +45,7 @@ pub(super) fn stage(folder: &Path) -> Manifest {
 }
 
 /// The manifest of the fixture.
-pub(super) fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     let root_hash = Digest::of(b"root");
     let file = |(name, role, content): (&str, FileRole, &[u8])| ReleaseFile {
         name: name.to_owned(),
@@ -89,18 +89,19 @@ pub(super) fn manifest() -> Manifest {
             warnings: Vec::new(),
         }],
         waivers: Vec::new(),
+        hygiene: None,
     }
 }
 
 /// Stages and signs the fixture in `folder`.
-pub(super) fn signed(folder: &Path) -> Signed {
+pub(crate) fn signed(folder: &Path) -> Signed {
     let manifest = stage(folder);
     let draft = Draft::new(folder.to_owned(), manifest);
     draft.sign(&key(), &Silent, &Interrupt::new()).unwrap()
 }
 
 /// A signed release under its right name, in a folder that goes when dropped.
-pub(super) fn release() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn release() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("minimal-1.0.0");
     std::fs::create_dir(&path).unwrap();
@@ -109,17 +110,17 @@ pub(super) fn release() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Verifies with the trust of the fixture.
-pub(super) fn verified(folder: &Path) -> Report {
+pub(crate) fn verified(folder: &Path) -> Report {
     verify(folder, &trust(), &Silent, &Interrupt::new()).unwrap()
 }
 
 /// Problems as people see them.
-pub(super) fn problems(report: &Report) -> Vec<String> {
+pub(crate) fn problems(report: &Report) -> Vec<String> {
     report.problems.iter().map(ToString::to_string).collect()
 }
 
 /// Runs a foreign judge; none, loudly, when it is not installed. Then BAKER_STRICT=1 fails.
-pub(super) fn judge(folder: &Path, program: &str, arguments: &[&str]) -> Option<Output> {
+pub(crate) fn judge(folder: &Path, program: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(program)
         .args(arguments)
         .current_dir(folder)
@@ -134,7 +135,7 @@ pub(super) fn judge(folder: &Path, program: &str, arguments: &[&str]) -> Option<
 }
 
 /// Says that a test is left out; with BAKER_STRICT=1 that is a failure.
-pub(super) fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     assert!(
         std::env::var_os("BAKER_STRICT").is_none_or(|value| value != "1"),
         "{why}"

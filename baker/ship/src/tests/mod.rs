@@ -2,7 +2,8 @@
 
 mod algorithms;
 mod attesting;
-mod fixture;
+mod elsewhere;
+pub(crate) mod fixture;
 mod keys;
 mod publishing;
 mod signing;

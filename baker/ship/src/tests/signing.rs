@@ -26,10 +26,7 @@ fn refused(change: impl FnOnce(&mut Manifest)) -> Vec<String> {
 }
 
 fn waiver(what: &str, reason: &str) -> Waiver {
-    Waiver {
-        what: what.to_owned(),
-        reason: reason.to_owned(),
-    }
+    Waiver::new(what, reason)
 }
 
 fn failed() -> Verdict {
