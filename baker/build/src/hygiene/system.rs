@@ -193,7 +193,7 @@ fn left_over(text: &str, path: &TreePath, node: &Node) -> Option<Finding> {
         "tmp/",
         "root/.cache/",
     ];
-    if is_cache.iter().any(|folder| text.starts_with(folder)) || name == "__pycache__" {
+    if is_cache.iter().any(|folder| text.starts_with(folder)) || text.contains("/__pycache__/") {
         return Some(finding("cache", path, "it is left over", "exclude it"));
     }
     None
