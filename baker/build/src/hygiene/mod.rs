@@ -202,7 +202,9 @@ struct Allowed {
 
 impl Allowed {
     fn parse(terms: &Hygiene) -> Result<Self, HygieneError> {
-        let all = |texts: &[String]| texts.iter().map(|text| pattern(text)).collect();
+        let all = |texts: &[String]| -> Result<Vec<Pattern>, HygieneError> {
+            texts.iter().map(|text| pattern(text)).collect()
+        };
         Ok(Self {
             setuid: all(&terms.setuid)?,
             world_writable: all(&terms.world_writable)?,
@@ -222,9 +224,10 @@ fn pattern(text: &str) -> Result<Pattern, HygieneError> {
 type Excuse<'a> = (&'a HygieneWaive, Option<Pattern>);
 
 fn waivers(terms: &Hygiene) -> Result<Vec<Excuse<'_>>, HygieneError> {
-    let excuse = |waive| -> Result<Excuse<'_>, HygieneError> {
-        let HygieneWaive { path, .. } = waive;
-        Ok((waive, path.as_deref().map(pattern).transpose()?))
-    };
-    terms.waived.iter().map(excuse).collect()
+    let mut excuses = Vec::new();
+    for waive in &terms.waived {
+        let path = waive.path.as_deref().map(pattern).transpose()?;
+        excuses.push((waive, path));
+    }
+    Ok(excuses)
 }
