@@ -15,6 +15,17 @@ pub struct Assembled {
     pub packages: Vec<Package>,
 }
 
+/// What a package says of itself, for the bill of materials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageText {
+    /// What the lock says of it.
+    pub lock: PackageLock,
+    /// The text of its `control` file.
+    pub control: String,
+    /// Its copyright file; none when it brings none.
+    pub copyright: Option<Vec<u8>>,
+}
+
 /// One package of role root, without its files' contents.
 #[derive(Debug, Clone)]
 pub struct Package {

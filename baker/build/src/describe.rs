@@ -60,6 +60,10 @@ pub struct Request<'a> {
     pub secure_boot: Option<SecureBoot>,
     /// Version of baker itself.
     pub baker_version: String,
+    /// Digest of baker's own program, when it could be read.
+    pub baker_program: Option<Digest>,
+    /// The stages that ran, in the order in which data flows.
+    pub stages: Vec<String>,
     /// Commit of the work tree that the recipe lies in.
     pub source: Option<Source>,
     /// The files of the release.
@@ -122,7 +126,9 @@ pub fn describe(request: Request<'_>) -> Result<Manifest, DescribeError> {
         baker: Builder {
             version: request.baker_version,
             guest: lock.guest.sha256,
+            program: request.baker_program,
         },
+        stages: request.stages,
         root_hash: request.root_hash,
         command_line: request.command_line,
         secure_boot: request.secure_boot,
@@ -268,6 +274,8 @@ mod tests {
             command_line: "quiet".to_owned(),
             secure_boot: None,
             baker_version: "0.1.0".to_owned(),
+            baker_program: None,
+            stages: Vec::new(),
             source: None,
             pieces,
             waivers: Vec::new(),

@@ -133,6 +133,17 @@ pub fn initrd(request: &Request<'_>) -> Result<Initrd, InitrdError> {
     }
 }
 
+/// The regular files that go in, sorted: path without leading slash, and bytes.
+///
+/// # Errors
+/// See [`InitrdError`].
+pub fn members<'a>(
+    request: &'a Request<'_>,
+) -> Result<Vec<(&'a str, std::borrow::Cow<'a, [u8]>)>, InitrdError> {
+    let files = files(request)?.into_iter();
+    Ok(files.map(|file| (file.path, file.bytes)).collect())
+}
+
 /// A regular file of the initrd.
 struct FileEntry<'a> {
     /// Path without leading slash.

@@ -13,8 +13,8 @@ use baker_model::recipe::Architecture;
 use baker_model::tree::{Kind, Metadata, Node, Origin, TreePath};
 use baker_model::{Interrupt, Lock, Objects, Tree};
 
-use crate::Spool;
 use crate::assemble::{AssembleError, Limits, Refusal, stored};
+use crate::{PackageText, Spool};
 
 /// A kernel or boot program larger than this is a mistake.
 const IMAGE_LIMIT: u64 = 256 << 20;
@@ -33,6 +33,8 @@ pub struct KernelParts {
     pub modules: Tree,
     /// `boot/config-<release>`.
     pub config: Option<Vec<u8>>,
+    /// The packages.
+    pub packages: Vec<PackageText>,
 }
 
 /// The UEFI programs.
@@ -42,6 +44,8 @@ pub struct BootParts {
     pub stub: Vec<u8>,
     /// systemd-boot.
     pub loader: Vec<u8>,
+    /// The packages.
+    pub packages: Vec<PackageText>,
 }
 
 /// Where inputs come from, and how the work is done.
@@ -65,7 +69,8 @@ pub fn kernel(request: Request<'_>, spool: &Spool) -> Result<KernelParts, Assemb
     let mut found = Found::new(request.lock.epoch, spool);
     for package in of_role(request.lock, PackageRole::Kernel) {
         found.files.clear();
-        read(package, &request, &mut |entry| found.take(package, entry))?;
+        let text = read(package, &request, &mut |entry| found.take(package, entry))?;
+        found.packages.push(text);
     }
     let lacking = |what: String| AssembleError::Lacking {
         role: "kernel",
@@ -88,6 +93,7 @@ pub fn kernel(request: Request<'_>, spool: &Spool) -> Result<KernelParts, Assemb
         image,
         modules,
         config,
+        packages: found.packages,
     })
 }
 
@@ -110,14 +116,16 @@ pub fn boot_parts(
         format!("{folder}/systemd-boot{machine}.efi"),
     ];
     let mut programs: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut packages = Vec::new();
     for package in of_role(request.lock, PackageRole::Boot) {
-        read(package, &request, &mut |entry| {
+        let text = read(package, &request, &mut |entry| {
             let path = path_of(package, &entry.header)?;
             if let Some(name) = names.iter().find(|name| name.as_bytes() == path.as_bytes()) {
                 programs.insert(name.clone(), bytes(package, entry)?);
             }
             Ok(())
         })?;
+        packages.push(text);
     }
     let mut take = |name: &String| {
         let lacking = || AssembleError::Lacking {
@@ -129,6 +137,7 @@ pub fn boot_parts(
     Ok(BootParts {
         stub: take(&names[0])?,
         loader: take(&names[1])?,
+        packages,
     })
 }
 
@@ -138,14 +147,21 @@ fn of_role(lock: &Lock, role: PackageRole) -> impl Iterator<Item = &PackageLock>
         .filter(move |package| package.role == role)
 }
 
-/// Shows every entry of a package to `take`.
+/// Shows every entry of a package to `take`, and gives what the package says of itself.
 fn read(
     package: &PackageLock,
     request: &Request<'_>,
     take: &mut dyn FnMut(tar::Entry<'_>) -> Result<(), AssembleError>,
-) -> Result<(), AssembleError> {
+) -> Result<PackageText, AssembleError> {
     let limits = Limits::default().of_package(request.threads);
+    let place = format!("usr/share/doc/{}/copyright", package.name);
     stored::read(package, request.inputs, &limits, |deb| {
+        let control = deb.control().get("control").map(Vec::as_slice);
+        let mut text = PackageText {
+            lock: package.clone(),
+            control: String::from_utf8_lossy(control.unwrap_or_default()).into_owned(),
+            copyright: None,
+        };
         while let Some(entry) = deb
             .next_entry()
             .map_err(|source| stored::broken(package, source))?
@@ -153,9 +169,14 @@ fn read(
             if request.interrupt.is_raised() {
                 return Err(AssembleError::Interrupted);
             }
-            take(entry)?;
+            let is_file = entry.header.kind == tar::Kind::File;
+            if is_file && path_of(package, &entry.header)?.as_bytes() == place.as_bytes() {
+                text.copyright = Some(bytes(package, entry)?);
+            } else {
+                take(entry)?;
+            }
         }
-        Ok(())
+        Ok(text)
     })
 }
 
@@ -166,6 +187,7 @@ struct Found<'a> {
     image: Option<(String, Vec<u8>)>,
     configs: HashMap<String, Vec<u8>>,
     modules: Tree,
+    packages: Vec<PackageText>,
     /// Regular files of the package at hand, for the hard links that name them.
     files: HashMap<TreePath, Kind>,
 }
@@ -178,6 +200,7 @@ impl<'a> Found<'a> {
             image: None,
             configs: HashMap::new(),
             modules: Tree::new(epoch),
+            packages: Vec::new(),
             files: HashMap::new(),
         }
     }

@@ -15,18 +15,20 @@ pub mod dpkg_database;
 pub mod hygiene;
 pub mod image;
 pub mod initrd;
+pub mod inventory;
 pub mod kernel;
 pub mod links;
 pub mod modules;
 pub mod netboot;
 pub mod oci;
 pub mod overlay;
+pub mod sbom;
 pub mod slots;
 pub mod spool;
 pub mod uki;
 pub mod verity;
 
-pub use assembled::{Assembled, Package, Script};
+pub use assembled::{Assembled, Package, PackageText, Script};
 pub use spool::Spool;
 
 #[cfg(test)]

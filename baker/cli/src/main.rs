@@ -7,6 +7,7 @@ mod context;
 mod exit;
 mod guest;
 mod pipeline;
+mod program;
 mod source;
 mod ui;
 mod workdir;

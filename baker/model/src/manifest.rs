@@ -31,6 +31,9 @@ pub struct Manifest {
     pub source: Option<Source>,
     /// Which baker made it.
     pub baker: Builder,
+    /// The stages that ran, in the order in which data flows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<String>,
     /// dm-verity root hash, hex.
     pub root_hash: Digest,
     /// The kernel command line inside the UKI.
@@ -96,6 +99,9 @@ pub struct Builder {
     pub version: String,
     /// Digest of the guest program inside it.
     pub guest: Digest,
+    /// Digest of baker's own program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Digest>,
 }
 
 /// What a file of a release is for.
@@ -138,6 +144,10 @@ pub enum FileRole {
     Iso,
     /// The initramfs with the root inside.
     NetbootInitrd,
+    /// The bill of materials, SPDX 2.3 JSON.
+    Spdx,
+    /// The bill of materials with every file, `CycloneDX` 1.6 JSON.
+    Cyclonedx,
 }
 
 /// One file of a release.

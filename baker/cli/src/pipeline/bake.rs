@@ -6,24 +6,27 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use baker_build::describe::{Bytes, Piece};
+use baker_build::inventory::{self, InventoryError, Item};
+use baker_build::sbom::Documents;
 use baker_build::{
-    Assembled, Spool, assemble, configure, describe, disk, dpkg_database, hygiene, image, initrd,
-    kernel, modules, overlay, slots, uki, verity,
+    Assembled, PackageText, Spool, assemble, configure, describe, disk, dpkg_database, hygiene,
+    image, initrd, kernel, modules, overlay, slots, uki, verity,
 };
 use baker_contract::ROOT_HASH_KEY;
 use baker_fetch::Store;
 use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
 use baker_model::recipe::Format;
-use baker_model::tree::{Kind, LastLink, TreePath};
 use baker_model::{Digest, Event, Lock, Manifest, Tree};
 
 use super::formats::{self, Parts};
 use super::hygiene as hygiene_gate;
+use super::materials::{self, Materials, Packed};
 use super::{BootKeys, LOCK, Names, RECIPE, secure_boot, smoke};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::guest;
+use crate::program;
 use crate::source::RecipeFolder;
 use crate::workdir::WorkFolder;
 
@@ -136,6 +139,8 @@ pub fn bake(
         threads: request.threads.unwrap_or_else(cores),
         context,
     };
+    materials::keep_local(request.folder, request.lock, baking.store)
+        .map_err(|error| baking.failed(error))?;
     let path = work.path().join("draft");
     fs::create_dir(&path).map_err(|error| baking.failed(error))?;
     let manifest = baking.run(&path)?;
@@ -162,34 +167,57 @@ impl Baking<'_> {
         // them, and its initrd is packed while the root is.
         let (root, kernel) = thread::scope(|scope| {
             let kernel = scope.spawn(|| self.kernel(&spool));
+            // Read once, long before the manifest asks for it.
+            scope.spawn(program::digest);
             (self.root(&spool), joined(kernel))
         });
-        let (mut root, kernel) = (root?, kernel?);
+        let ((mut root, packages), (kernel, boot)) = (root?, kernel?);
         self.install_modules(&mut root, &kernel, &spool)?;
         self.leave_out(&mut root)?;
-        let (sealed, initrd, hygiene) = thread::scope(|scope| {
+        let (sealed, initrd, files, hygiene) = thread::scope(|scope| {
             let initrd = scope.spawn(|| self.initrd(&kernel, &spool));
+            let files = scope.spawn(|| self.files(&root, &spool));
             let hygiene = scope.spawn(|| self.hygiene(&root, &spool));
-            (self.seal(&root, &spool), joined(initrd), joined(hygiene))
+            let sealed = self.seal(&root, &spool);
+            (sealed, joined(initrd), joined(files), joined(hygiene))
         });
-        let (sealed, initrd, hygiene) = (sealed?, initrd?, hygiene?);
+        let (sealed, initrd, files, hygiene) = (sealed?, initrd?, files?, hygiene?);
+        let os_release =
+            materials::file(&root, &spool, "usr/lib/os-release").map_err(|error| self.failed(error))?;
         let uki = self.stage(
             "uki",
-            || self.uki(&root, &spool, &kernel, &initrd, &sealed),
+            || self.uki(&os_release, &kernel, &boot, &initrd.bytes, &sealed),
             |uki| size(uki.bytes.len() as u64),
         )?;
-        let uki = self.sign_boot(uki)?;
+        let materials = Materials {
+            recipe: &self.folder.recipe,
+            lock: self.lock,
+            files,
+            packages: &packages,
+            kernel: &kernel,
+            boot: &boot,
+            initrd: &initrd,
+            uki: &uki.bytes,
+            os_release: &os_release,
+        };
+        let (signed, documents) = thread::scope(|scope| {
+            let documents = scope.spawn(|| self.documents(materials));
+            (self.sign_boot(&uki), joined(documents))
+        });
+        let (uki, documents) = (signed?, documents?);
         let disk = self.disk(out, &sealed, &uki)?;
         let parts = Parts {
             layout: &disk.layout,
             root: &root,
             spool: &spool,
             kernel: &kernel.image,
-            initrd: &initrd,
+            initrd: &initrd.bytes,
             image: &sealed.image,
             tree: &sealed.tree,
         };
-        let pieces = self.formats(out, &parts)?;
+        let mut pieces = self.formats(out, &parts)?;
+        let written = materials::write(&documents, &Names::of(&self.folder.recipe), out);
+        pieces.extend(written.map_err(|error| self.failed(error))?);
         let mut manifest = self.finish(out, &sealed, pieces)?;
         let terms = &self.folder.recipe.hygiene;
         manifest.waivers.extend(hygiene.waivers(terms));
@@ -218,12 +246,17 @@ impl Baking<'_> {
         )
     }
 
-    fn kernel(&self, spool: &Spool) -> Result<kernel::KernelParts, Failure> {
-        let request = self.kernel_request();
+    /// Kernel and modules; stub and loader.
+    fn kernel(&self, spool: &Spool) -> Result<(kernel::KernelParts, kernel::BootParts), Failure> {
+        let (request, machine) = (self.kernel_request(), self.folder.recipe.architecture);
+        let read = || -> Result<_, assemble::AssembleError> {
+            let kernel = kernel::kernel(request, spool)?;
+            Ok((kernel, kernel::boot_parts(request, machine)?))
+        };
         self.stage(
             "kernel",
-            || kernel::kernel(request, spool).map_err(|error| self.assembly(error)),
-            |kernel| kernel.release.clone(),
+            || read().map_err(|error| self.assembly(error)),
+            |(kernel, _)| kernel.release.clone(),
         )
     }
 
@@ -236,8 +269,9 @@ impl Baking<'_> {
         }
     }
 
-    /// The root as packages and recipe want it, still without kernel modules.
-    fn root(&self, spool: &Spool) -> Result<Tree, Failure> {
+    /// The root as packages and recipe want it, still without kernel modules; and what its
+    /// packages say of themselves.
+    fn root(&self, spool: &Spool) -> Result<(Tree, Vec<PackageText>), Failure> {
         let epoch = self.lock.epoch;
         let request = assemble::Request {
             lock: self.lock,
@@ -250,12 +284,34 @@ impl Baking<'_> {
         };
         let mut assembled = assemble::assemble(request).map_err(|error| self.assembly(error))?;
         dpkg_database::record(&mut assembled, spool, epoch).map_err(|error| self.failed(error))?;
+        let texts = inventory::texts(&assembled, spool).map_err(|error| self.failed(error))?;
         self.stage(
             configure::STAGE,
             || self.configured(assembled, spool),
             |(_, report)| format!("{} scripts covered", report.scripts.len()),
         )
-        .map(|(tree, _)| tree)
+        .map(|(tree, _)| (tree, texts))
+    }
+
+    /// Owner and digests of every file.
+    fn files(&self, root: &Tree, spool: &Spool) -> Result<Vec<Item>, Failure> {
+        let (recipe, interrupt) = (&self.folder.recipe, self.context.interrupt());
+        self.stage(
+            "inventory",
+            || {
+                materials::files(recipe, root, spool, self.threads, interrupt)
+                    .map_err(|error| self.inventory(error))
+            },
+            |files| format!("{} files", files.len()),
+        )
+    }
+
+    fn documents(&self, materials: Materials<'_>) -> Result<Documents, Failure> {
+        self.stage(
+            "sbom",
+            || materials.documents().map_err(|error| self.inventory(error)),
+            |documents| size((documents.spdx.len() + documents.cyclonedx.len()) as u64),
+        )
     }
 
     /// Effects and accounts, then the recipe's own files, then all that must see those.
@@ -301,11 +357,11 @@ impl Baking<'_> {
         removed.map(drop).map_err(|error| self.failed(error))
     }
 
-    fn initrd(&self, kernel: &kernel::KernelParts, spool: &Spool) -> Result<Vec<u8>, Failure> {
+    fn initrd(&self, kernel: &kernel::KernelParts, spool: &Spool) -> Result<Packed, Failure> {
         self.stage(
             "initrd",
             || self.packed_initrd(kernel, spool),
-            |initrd| size(initrd.len() as u64),
+            |initrd| size(initrd.bytes.len() as u64),
         )
     }
 
@@ -313,7 +369,7 @@ impl Baking<'_> {
         &self,
         kernel: &kernel::KernelParts,
         spool: &Spool,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Packed, Failure> {
         let recipe = &self.folder.recipe;
         let request = modules::InitrdRequest {
             kernel: &kernel.modules,
@@ -344,9 +400,15 @@ impl Baking<'_> {
             packing: initrd::Packing::default(),
             budget: None,
         };
-        Ok(initrd::initrd(&request)
-            .map_err(|error| self.failed(error))?
-            .bytes)
+        let packed = initrd::initrd(&request).map_err(|error| self.failed(error))?;
+        let members = initrd::members(&request).map_err(|error| self.failed(error))?;
+        let files = members
+            .into_iter()
+            .map(|(path, bytes)| (path.to_owned(), bytes.into_owned()));
+        Ok(Packed {
+            bytes: packed.bytes,
+            files: files.collect(),
+        })
     }
 
     /// Root image and hash tree.
@@ -391,42 +453,38 @@ impl Baking<'_> {
 
     fn uki(
         &self,
-        root: &Tree,
-        spool: &Spool,
+        os_release: &[u8],
         kernel: &kernel::KernelParts,
+        boot: &kernel::BootParts,
         initrd: &[u8],
         sealed: &Sealed,
     ) -> Result<Uki, Failure> {
-        let boot = kernel::boot_parts(self.kernel_request(), self.folder.recipe.architecture)
-            .map_err(|error| self.assembly(error))?;
-        let os_release =
-            file(root, spool, "usr/lib/os-release").map_err(|error| self.failed(error))?;
         let request = uki::Request {
             stub: &boot.stub,
             kernel: &kernel.image,
             initrd,
             command_line: &self.command_line(&sealed.root_hash),
-            os_release: &os_release,
+            os_release,
             release: &kernel.release,
         };
         let bytes = uki::uki(&request).map_err(|error| self.failed(error))?;
         Ok(Uki {
             bytes,
-            loader: boot.loader,
+            loader: boot.loader.clone(),
         })
     }
 
     /// Puts signatures over UKI and loader when there is a key.
-    fn sign_boot(&self, unsigned: Uki) -> Result<Uki, Failure> {
+    fn sign_boot(&self, unsigned: &Uki) -> Result<Uki, Failure> {
         let Some(keys) = self.boot_keys else {
-            return Ok(unsigned);
+            return Ok(unsigned.clone());
         };
         let sign = |name: &str, program: &[u8]| {
             keys.sign(name, program).map_err(|error| self.failed(error))
         };
         let names = Names::of(&self.folder.recipe);
         self.stage(
-            "sign-boot",
+            materials::SIGN_BOOT,
             || {
                 Ok(Uki {
                     bytes: sign(&names.uki, &unsigned.bytes)?,
@@ -506,6 +564,8 @@ impl Baking<'_> {
             root_hash: sealed.root_hash,
             command_line: self.command_line(&sealed.root_hash),
             baker_version: env!("CARGO_PKG_VERSION").to_owned(),
+            baker_program: program::digest(),
+            stages: materials::stages(self.boot_keys.is_some()),
             source: self.folder.git(),
             pieces,
             secure_boot: self.boot_keys.map(secure_boot::describe),
@@ -550,6 +610,11 @@ impl Baking<'_> {
         self.context.failure(Exit::Build, error)
     }
 
+    fn inventory(&self, error: InventoryError) -> Failure {
+        let help = error.hint();
+        self.failed(error).help_if(help)
+    }
+
     fn assembly(&self, error: assemble::AssembleError) -> Failure {
         let help = error.hint();
         self.failed(error).help_if(help)
@@ -567,6 +632,7 @@ struct Sealed {
     root_hash: Digest,
 }
 
+#[derive(Clone)]
 struct Uki {
     bytes: Vec<u8>,
     loader: Vec<u8>,
@@ -577,15 +643,4 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// The bytes of one file of the tree.
-fn file(tree: &Tree, spool: &Spool, path: &str) -> anyhow::Result<Vec<u8>> {
-    let wanted = TreePath::new(path)?;
-    let found = tree.resolve(&wanted, LastLink::Follow);
-    let node = found.and_then(|path| tree.get(&path));
-    let Some(Kind::File { content, .. }) = node.map(|node| &node.kind) else {
-        anyhow::bail!("the root has no {wanted}");
-    };
-    Ok(spool.read(content)?)
 }

@@ -10,6 +10,7 @@ mod foreign;
 mod formats;
 mod host;
 mod hygiene;
+mod materials;
 mod netboot;
 mod release;
 mod report;
@@ -47,6 +48,10 @@ pub struct Names {
     pub kernel: String,
     /// What all of these begin with.
     stem: String,
+    /// The bill of materials, SPDX.
+    pub spdx: String,
+    /// The bill of materials, `CycloneDX`.
+    pub cyclonedx: String,
 }
 
 impl Names {
@@ -59,6 +64,8 @@ impl Names {
             disk: format!("{stem}{}", Format::Raw.ending()),
             uki: format!("{stem}.efi"),
             kernel: format!("{stem}.vmlinuz"),
+            spdx: format!("{stem}.spdx.json"),
+            cyclonedx: format!("{stem}.cdx.json"),
             stem,
         }
     }

@@ -16,7 +16,7 @@ pub use hygiene::{Hygiene, HygieneWaive};
 pub(crate) use parse::{find_value, text_error};
 pub use settings::{
     Architecture, Assumed, Boot, Compression, Debian, Directory, Disk, FileEntry, FileSource,
-    Group, Kernel, Link, Mode, ModuleWord, Recipe, Root, RootFormat, RootModules, Scripts,
+    Group, Kernel, Link, Mode, ModuleWord, Recipe, Root, RootFormat, RootModules, Sbom, Scripts,
     Services, System, User, Waive,
 };
 pub(crate) use tests_table::check_tests;

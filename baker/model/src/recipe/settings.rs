@@ -62,6 +62,9 @@ pub struct Recipe {
     /// What may be in the image though it usually must not.
     #[serde(default, skip_serializing_if = "Hygiene::is_default")]
     pub hygiene: Hygiene,
+    /// The bill of materials.
+    #[serde(default, skip_serializing_if = "Sbom::is_default")]
+    pub sbom: Sbom,
     /// Smoke tests.
     #[serde(default, rename = "test")]
     pub tests: Vec<TestPlan>,
@@ -479,6 +482,21 @@ pub enum Compression {
     Lz4hc,
     /// Zstandard.
     Zstd,
+}
+
+/// `[sbom]`: what the bill of materials may say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Sbom {
+    /// How many files may belong to nobody: no package, no entry of the recipe, no named effect.
+    pub unowned_files: u32,
+}
+
+impl Sbom {
+    // Left out when it says nothing, so that recipes without it keep their digest and their lock.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[disk]`.

@@ -68,7 +68,9 @@ pub(crate) fn manifest() -> Manifest {
         baker: Builder {
             version: "0.1.0".to_owned(),
             guest: Digest::of(b"guest"),
+            program: None,
         },
+        stages: Vec::new(),
         root_hash,
         command_line: format!("console=ttyS0 baker.roothash={root_hash}"),
         secure_boot: None,
