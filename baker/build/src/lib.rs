@@ -22,6 +22,7 @@ pub mod modules;
 pub mod netboot;
 pub mod oci;
 pub mod overlay;
+pub mod pins;
 pub mod sbom;
 pub mod slots;
 pub mod spool;

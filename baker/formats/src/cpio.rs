@@ -15,6 +15,10 @@
 
 use std::io::{self, Read, Write};
 
+mod read;
+
+pub use read::{Member, ReadError, members};
+
 /// Name of the entry that ends an archive.
 const TRAILER: &[u8] = b"TRAILER!!!";
 

@@ -3,12 +3,17 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::context::Context;
-use baker_ship::{Problem, Report};
+use baker_build::pins::{Account, Proof};
+use baker_ship::{Problem, Report, Warning};
+use serde::Serialize;
 
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::pipeline;
 use crate::ui::Answer;
+
+/// How many faults of a disk are told; a foreign disk has thousands.
+const NAMED: usize = 20;
 
 /// Checks everything that a release says of itself, offline: signatures, the
 /// digest of every file, what the tests were run on. Lists every problem.
@@ -24,6 +29,23 @@ pub struct Args {
     /// of the trust folder says]
     #[arg(long, value_name = "NUMBER")]
     threshold: Option<NonZeroUsize>,
+    /// Refuse a release whose recipe had changes that are in no commit
+    #[arg(long)]
+    refuse_dirty: bool,
+    /// Account for every byte of the disk, too: package, recipe, effect, or
+    /// structure that follows from the lock; by the packages themselves when
+    /// the store has them
+    #[arg(long)]
+    pins: bool,
+}
+
+/// The answer in JSON: the report, and the account when it was asked for.
+#[derive(Serialize)]
+struct Answers<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pins: Option<&'a Account>,
 }
 
 /// Runs it.
@@ -40,23 +62,72 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     )
     .map_err(|error| context.failure(Exit::Verify, error))?;
     pipeline::check_boot_signatures(&args.release, &mut report);
+    let dirty = |warning: &Warning| matches!(warning, Warning::DirtySource { .. });
+    let refused = args.refuse_dirty && report.warnings.iter().any(dirty);
+    let account = match args.pins {
+        true => Some(pipeline::account(&args.release, context)?),
+        false => None,
+    };
+    let answers = Answers {
+        report: &report,
+        pins: account.as_ref(),
+    };
     for warning in &report.warnings {
         context.printer().warn(&warning.to_string());
     }
-    if !report.is_good() {
+    let faults = account.iter().flat_map(|account| &account.faults);
+    let faults: Vec<String> = faults.map(ToString::to_string).collect();
+    if refused || !report.is_good() || account.as_ref().is_some_and(|account| !account.is_good()) {
         if context.printer().answer() == Answer::Json {
-            context.printer().json(&report)?;
+            context.printer().json(&answers)?;
         }
         let mut text = format!("{} does not verify:", args.release.display());
         for problem in &report.problems {
             text.push_str(&format!("\n- {problem}"));
+        }
+        if refused {
+            text.push_str("\n- the recipe had changes that are in no commit (--refuse-dirty)");
+        }
+        for fault in faults.iter().take(NAMED) {
+            text.push_str(&format!("\n- {fault}"));
+        }
+        if faults.len() > NAMED {
+            let more = faults.len() - NAMED;
+            text.push_str(&format!("\n- {more} more; see all with --json"));
         }
         let help = report.problems.iter().find_map(Problem::help);
         let failure = Failure::message(Exit::Verify, text);
         let usual = "get the release again from whoever published it".to_owned();
         return Err(failure.help(help.map_or(usual, str::to_owned)));
     }
-    context.answer(&praise(&report), &report)
+    let table = account.as_ref().map(table).unwrap_or_default();
+    context.answer(&format!("{}{table}", praise(&report)), &answers)
+}
+
+/// Who answers for how many bytes of the disk.
+fn table(account: &Account) -> String {
+    let mut text = format!(
+        "\n\nall {} bytes of the disk are accounted for\n",
+        account.size
+    );
+    text.push_str("       bytes  ranges  proof    by\n");
+    let mut rows: Vec<_> = account.rows.iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    for row in rows {
+        let proof = match row.proof {
+            Proof::Package => "package",
+            Proof::Lock => "lock",
+            Proof::Rebuilt => "rebuilt",
+            Proof::Sbom => "SBOM",
+            Proof::Itself => "itself",
+        };
+        let (bytes, ranges) = (row.bytes, row.ranges);
+        text.push_str(&format!(
+            "{bytes:>12} {ranges:>7}  {proof:<8} {}\n",
+            row.holder
+        ));
+    }
+    text.trim_end().to_owned()
 }
 
 /// What holds, in a few lines.

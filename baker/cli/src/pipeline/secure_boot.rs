@@ -188,7 +188,7 @@ fn check(folder: &Path, manifest: &Manifest) -> Vec<Problem> {
 }
 
 /// Every file of the disk's ESP that firmware or a loader might start.
-fn esp_programs(disk: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+pub fn esp_programs(disk: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let mut disk = File::open(disk)?;
     let layout = gpt::read(&mut disk)?;
     let esp = layout
