@@ -11,6 +11,7 @@ mod boot;
 mod configure;
 mod drill;
 mod errors;
+mod evidence;
 mod fetch_archive;
 mod fetch_store;
 mod fetch_transfer;

@@ -48,6 +48,8 @@ enum Command {
     Sign(commands::sign::Args),
     /// Check everything that a release says of itself, offline
     Verify(commands::verify::Args),
+    /// Put a release and all that it was made of into one file
+    Bundle(commands::bundle::Args),
     /// Damage a release bit by bit and show who notices
     Drill(commands::drill::Args),
 }
@@ -81,6 +83,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Release(args) => commands::release::run(&args, context),
         Command::Sign(args) => commands::sign::run(&args, context),
         Command::Verify(args) => commands::verify::run(&args, context),
+        Command::Bundle(args) => commands::bundle::run(&args, context),
         Command::Drill(args) => commands::drill::run(&args, context),
     }
 }

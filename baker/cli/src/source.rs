@@ -22,6 +22,8 @@ pub struct RecipeFolder {
     pub recipe: Recipe,
     /// Its text.
     pub text: String,
+    /// The commit that it is known to be of; git is asked when there is none.
+    pub source: Option<Source>,
 }
 
 impl RecipeFolder {
@@ -53,6 +55,7 @@ impl RecipeFolder {
             path: parent.unwrap_or(Path::new(".")).to_owned(),
             recipe,
             text,
+            source: None,
         })
     }
 
@@ -154,6 +157,9 @@ impl RecipeFolder {
 
     /// The commit that the folder belongs to; none outside git or without it.
     pub fn git(&self) -> Option<Source> {
+        if self.source.is_some() {
+            return self.source.clone();
+        }
         let git = |args: &[&str]| {
             let output = Command::new("git")
                 .arg("-C")

@@ -1,6 +1,7 @@
 //! One file per command: its arguments, and what it does with them.
 
 pub mod bake;
+pub mod bundle;
 pub mod drill;
 pub mod fetch;
 pub mod key;

@@ -1,7 +1,7 @@
 //! `baker release`
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use baker_fetch::FetchOptions;
 
@@ -15,7 +15,12 @@ use crate::source::RecipeFolder;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of the recipe
-    recipe: PathBuf,
+    #[arg(required_unless_present = "from_bundle")]
+    recipe: Option<PathBuf>,
+    /// Make the release of this bundle again, without a network, and refuse
+    /// what differs from it
+    #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
+    from_bundle: Option<PathBuf>,
     /// Folder of releases
     #[arg(long, default_value = "out/releases", value_name = "FOLDER")]
     to: PathBuf,
@@ -34,6 +39,9 @@ pub struct Args {
     /// Folder of evidence, kept also when a test fails
     #[arg(long, default_value = "out/evidence", value_name = "FOLDER")]
     evidence: PathBuf,
+    /// Refuse a recipe with changes that are in no commit, or outside of git
+    #[arg(long)]
+    refuse_dirty: bool,
     /// Publish without testing; the reason stands in the signed manifest
     #[arg(long, value_name = "REASON")]
     waive_tests: Option<String>,
@@ -41,9 +49,22 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let folder = RecipeFolder::read(&args.recipe)?;
+    let scratch = tempfile::tempdir().map_err(|error| Failure::new(Exit::Internal, error))?;
+    let unpack = |path: &PathBuf| pipeline::unbundle(path, scratch.path(), context);
+    let bundle = args.from_bundle.as_ref().map(unpack).transpose()?;
+    let given = args.recipe.as_deref().unwrap_or(Path::new("."));
+    let path = bundle
+        .as_ref()
+        .map_or(given, |bundle| bundle.recipe.as_path());
+    let mut folder = RecipeFolder::read(path)?;
+    if let Some(bundle) = &bundle {
+        folder.source.clone_from(&bundle.manifest.source);
+    }
     let lock = folder.checked_lock()?;
     // What can be known to fail must fail before the long work.
+    if args.refuse_dirty {
+        refuse_dirty(&folder)?;
+    }
     let key = match args.unsigned {
         true => None,
         false => Some(context.key(args.key.as_deref())?),
@@ -64,7 +85,9 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         )?),
         Some(_) => None,
     };
-    context.fetch_inputs(&lock, FetchOptions::default())?;
+    if bundle.is_none() {
+        context.fetch_inputs(&lock, FetchOptions::default())?;
+    }
     let request = ReleaseRequest {
         bake: BakeRequest {
             folder: &folder,
@@ -81,7 +104,35 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         },
         host: host.as_ref(),
         waiver: args.waive_tests.as_deref(),
+        expected: bundle.as_ref().map(|bundle| &bundle.manifest),
     };
     let published = pipeline::release(&request, context)?;
+    if let Some(source) = published
+        .manifest
+        .source
+        .as_ref()
+        .filter(|source| source.dirty)
+    {
+        let commit = &source.commit;
+        let text = format!("DIRTY: the recipe had changes that are not in commit {commit}");
+        context.printer().warn(&text);
+    }
     context.answer(&published.path.display().to_string(), &published.manifest)
+}
+
+/// A release whose source nobody can look up is no use to whoever wants to know what is in it.
+fn refuse_dirty(folder: &RecipeFolder) -> Result<(), Failure> {
+    let place = folder.path.display();
+    let problem = match folder.git() {
+        Some(source) if source.dirty => {
+            format!(
+                "{place} has changes that are not in commit {}",
+                source.commit
+            )
+        }
+        Some(_) => return Ok(()),
+        None => format!("{place} is in no commit of a git work tree"),
+    };
+    Err(Failure::message(Exit::Recipe, problem)
+        .help("commit the recipe, or release it without --refuse-dirty"))
 }

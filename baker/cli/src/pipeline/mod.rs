@@ -5,6 +5,7 @@
 
 mod bake;
 mod boot_keys;
+mod bundle;
 mod drill;
 mod foreign;
 mod formats;
@@ -27,6 +28,7 @@ use crate::exit::{Exit, Failure};
 
 pub use bake::{BakeRequest, bake_draft, refuse_draft};
 pub use boot_keys::{BootKeys, NewKeys};
+pub use bundle::{BundleRequest, bundle, unbundle};
 pub use drill::{DrillRequest, Extent, drill};
 pub use foreign::{Foreign, Named, read_plans};
 pub use host::{Host, architecture};

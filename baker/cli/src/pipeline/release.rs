@@ -35,6 +35,8 @@ pub struct ReleaseRequest<'a> {
     pub host: Option<&'a Host>,
     /// Why there is no test.
     pub waiver: Option<&'a str>,
+    /// The release that this one must be equal to; none when it is a new one.
+    pub expected: Option<&'a Manifest>,
 }
 
 /// What becomes of a tested draft.
@@ -71,6 +73,9 @@ pub fn release(request: &ReleaseRequest<'_>, context: &Context) -> Result<Publis
     let work = work_folder(request.to, &names, context)?;
     let mut draft = bake(request.bake, &work, context)?;
     hygiene::refuse(&draft.manifest)?;
+    if let Some(expected) = request.expected {
+        refuse_other(expected, &draft.manifest)?;
+    }
     if let Some(reason) = request.waiver {
         draft.manifest.waivers.push(Waiver::new("tests", reason));
     }
@@ -102,6 +107,35 @@ pub fn publish(signed: Signed, to: &Path, context: &Context) -> Result<PathBuf, 
                 publish_failure(error)
             }
         })
+}
+
+/// Compares what was made again with what it must be. The disk also holds signatures for Secure
+/// Boot: it is equal where the same keys signed, and the root is in any case.
+fn refuse_other(expected: &Manifest, found: &Manifest) -> Result<(), Failure> {
+    let file = |manifest: &Manifest, role| manifest.file(role).map(|file| file.sha256);
+    let roles = [
+        FileRole::Disk,
+        FileRole::Uki,
+        FileRole::Spdx,
+        FileRole::Cyclonedx,
+    ];
+    let same_keys = expected.secure_boot == found.secure_boot;
+    let role = roles.into_iter().find(|&role| {
+        let is_signed = matches!(role, FileRole::Disk | FileRole::Uki);
+        (same_keys || !is_signed) && file(expected, role) != file(found, role)
+    });
+    let what = match role {
+        _ if expected.root_hash != found.root_hash => "root",
+        Some(FileRole::Disk) => "disk",
+        Some(FileRole::Uki) => "UKI",
+        Some(_) => "bill of materials",
+        None => return Ok(()),
+    };
+    let problem = format!("the {what} that was made is another than that of the bundled release");
+    Err(Failure::message(Exit::Build, problem).help(format!(
+        "use the program in the bundle: baker {} made the release, this is baker {}",
+        expected.baker.version, found.baker.version
+    )))
 }
 
 /// Boots the draft by every plan and puts verdicts and evidence into it.
