@@ -13,6 +13,7 @@
 //!   SHA256SUMS           the same digests for `sha256sum -c`
 //!   test-result.intoto.json   what the tests said: an in-toto statement (see [`test_result`])
 //!                        in a DSSE envelope (see [`dsse`]), signed by the same keys
+//!   provenance.intoto.json    where it comes from: SLSA provenance (see [`provenance`]), likewise
 //!   disk.raw ...         the files that the manifest names
 //! ```
 //!
@@ -38,6 +39,7 @@ pub mod key;
 pub mod key_source;
 mod names;
 pub mod pem;
+pub mod provenance;
 pub mod public;
 pub mod publish;
 pub mod report;
@@ -59,7 +61,7 @@ mod tests;
 pub use algorithm::Algorithm;
 pub use key::{Key, KeyError, Passphrase};
 pub use key_source::{KeySource, KeySourceError, Secrets};
-pub use names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
+pub use names::{MANIFEST, PROVENANCE, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
 pub use public::{PublicKey, PublicKeyError, Purpose};
 pub use publish::{Publication, PublishError, to_folder};
 pub use report::{Facts, Problem, Report, Warning};

@@ -12,8 +12,11 @@ pub const SUMS: &str = "SHA256SUMS";
 /// The in-toto statement of what the tests said, in its DSSE envelope.
 pub const TEST_RESULT: &str = "test-result.intoto.json";
 
+/// The in-toto statement of where the release comes from, in its DSSE envelope.
+pub const PROVENANCE: &str = "provenance.intoto.json";
+
 /// The files that a release has besides those that its manifest names.
-pub(crate) const RESERVED: [&str; 4] = [MANIFEST, SIGNATURES, SUMS, TEST_RESULT];
+pub(crate) const RESERVED: [&str; 5] = [MANIFEST, SIGNATURES, SUMS, TEST_RESULT, PROVENANCE];
 
 /// The longest file name that every Linux file system takes, bytes.
 const COMPONENT_LIMIT: usize = 255;

@@ -190,6 +190,40 @@ pub enum Problem {
         /// The key ids that its signatures name.
         key_ids: Vec<String>,
     },
+    /// The file of a statement cannot be used.
+    #[error("`{file}` cannot be used: {cause}")]
+    BadStatement {
+        /// Name of the file.
+        file: &'static str,
+        /// Why.
+        cause: String,
+    },
+    /// A statement says something else than the manifest.
+    #[error("`{file}` speaks of another {what} than the release")]
+    OtherStatement {
+        /// Name of the file.
+        file: &'static str,
+        /// Of what.
+        what: &'static str,
+    },
+    /// A signature under a statement that claims to be by a trusted key is not.
+    #[error("the signature in the name of `{name}` ({}) is not over `{file}`", key_id.short())]
+    ForgedStatement {
+        /// Name of the file.
+        file: &'static str,
+        /// Name of the trusted key.
+        name: String,
+        /// Its id.
+        key_id: Digest,
+    },
+    /// Nobody whom we trust signed a statement.
+    #[error("no trusted key signed `{file}`; it names {}", key_ids.join(", "))]
+    StatementNotTrusted {
+        /// Name of the file.
+        file: &'static str,
+        /// The key ids that its signatures name.
+        key_ids: Vec<String>,
+    },
     /// Nobody whom we trust signed.
     #[error("no trusted key signed this release; it names {}", ids(key_ids))]
     NotTrusted {

@@ -20,7 +20,7 @@ use crate::algorithm::Algorithm;
 use crate::names::MANIFEST;
 use crate::public::{PublicKey, PublicKeyError};
 use crate::signer::{self, Signature, Signer, SigningError};
-use crate::statements;
+use crate::statements::Standing;
 
 /// The version of the file that this baker writes.
 pub const REQUEST_VERSION: u32 = 1;
@@ -215,13 +215,13 @@ impl Request {
         }
     }
 
-    /// What is to be signed of a release with this manifest.
+    /// What is to be signed of a release with this manifest and these statements.
     #[must_use]
-    pub fn of_release(manifest: &Manifest) -> Self {
+    pub(crate) fn of_release(manifest: &Manifest, statements: &[Standing]) -> Self {
         let why = "it names every file of the release by digest: who signs it vouches for them all";
         let bytes = manifest.to_bytes();
         let mut items = vec![Item::new(MANIFEST, why, KeyUse::Release, &bytes)];
-        for statement in statements::of(manifest) {
+        for statement in statements {
             let message = statement.envelope.message();
             items.push(Item::new(
                 statement.file,

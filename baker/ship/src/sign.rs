@@ -1,9 +1,9 @@
 //! Signs a release: from a staged folder and its manifest to one that can be published.
 //!
 //! Takes a [`Draft`], gives a [`Signed`]; writes `SHA256SUMS`, `manifest.json` and last
-//! `manifest.json.sig` into the staged folder, and the signed statement of what its tests said. Never signs what would not verify: every file is
-//! read again and compared with the manifest, and a release without passed tests needs a recorded
-//! waiver.
+//! `manifest.json.sig` into the staged folder, and the signed statements beside them. Never signs
+//! what would not verify: every file is read again and compared with the manifest, and a release
+//! without passed tests needs a recorded waiver.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -136,8 +136,8 @@ impl Draft {
         listener: &dyn Listener,
         interrupt: &Interrupt,
     ) -> Result<Request, SignError> {
-        self.check(listener, interrupt)?;
-        Ok(Request::of_release(&self.manifest))
+        let statements = self.check(listener, interrupt)?;
+        Ok(Request::of_release(&self.manifest, &statements))
     }
 
     /// Checks the draft and signs it with the key of `signer`.
@@ -151,10 +151,10 @@ impl Draft {
         listener: &dyn Listener,
         interrupt: &Interrupt,
     ) -> Result<Signed, SignError> {
-        self.check(listener, interrupt)?;
+        let statements = self.check(listener, interrupt)?;
         let message = self.manifest.to_bytes();
         let mut signed = Signed {
-            statements: statements::of(&self.manifest),
+            statements,
             folder: self.folder,
             manifest: self.manifest,
             envelope: Envelope::new(),
@@ -176,8 +176,12 @@ impl Draft {
         Ok(signed)
     }
 
-    /// Refuses what would not verify.
-    fn check(&self, listener: &dyn Listener, interrupt: &Interrupt) -> Result<(), SignError> {
+    /// Refuses what would not verify; gives the statements that go with it.
+    fn check(
+        &self,
+        listener: &dyn Listener,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Standing>, SignError> {
         let watch = Watch {
             stage: STAGE,
             listener,
@@ -195,8 +199,11 @@ impl Draft {
         problems.extend(files.map_err(|Interrupted| SignError::Interrupted {
             folder: self.folder.clone(),
         })?);
+        let statements = statements::of(&self.folder, &self.manifest)
+            .map_err(|problem| problems.push(problem))
+            .unwrap_or_default();
         if problems.is_empty() {
-            return Ok(());
+            return Ok(statements);
         }
         Err(SignError::NotReady {
             folder: self.folder.clone(),
@@ -217,7 +224,7 @@ impl Signed {
         interrupt: &Interrupt,
     ) -> Result<Self, SignError> {
         let draft = Draft::open(folder)?;
-        draft.check(listener, interrupt)?;
+        let mut statements = draft.check(listener, interrupt)?;
         let path = folder.join(SIGNATURES);
         let failed = |path: &Path, cause: String| SignError::Read {
             path: path.to_owned(),
@@ -225,7 +232,6 @@ impl Signed {
         };
         let envelope = Envelope::parse(&read(&path)?);
         let envelope = envelope.map_err(|error| failed(&path, chain(&error)))?;
-        let mut statements = statements::of(&draft.manifest);
         for statement in &mut statements {
             let path = folder.join(statement.file);
             let found = dsse::Envelope::parse(&read(&path)?);

@@ -15,11 +15,11 @@ use crate::atomic;
 use crate::claims;
 use crate::envelope::{Envelope, ManifestSignature};
 use crate::folder::{self, Interrupted, Watch};
-use crate::names::{MANIFEST, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
+use crate::names::{MANIFEST, PROVENANCE, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
 use crate::report::{Facts, Problem, Report, SignedBy, Warning, chain};
 use crate::sums;
-use crate::test_result;
 use crate::trust::Trust;
+use crate::{provenance, test_result};
 
 /// The largest manifest, signature or sums file that is read, bytes.
 const FILE_LIMIT: u64 = 64 * 1024 * 1024;
@@ -122,6 +122,7 @@ fn check(folder: &Path, trust: &Trust, watch: Watch<'_>) -> Result<Report, Inter
     if let Some(bytes) = read(folder, TEST_RESULT, &mut report.problems) {
         test_result::check(&bytes, &manifest, trust, &mut report);
     }
+    check_provenance(folder, &manifest, trust, &mut report.problems);
     let claims = claims::check(&manifest);
     report.problems.extend(claims.problems);
     report.warnings.extend(claims.warnings);
@@ -146,6 +147,27 @@ fn check(folder: &Path, trust: &Trust, watch: Watch<'_>) -> Result<Report, Inter
         signed_by: signers,
     });
     Ok(report)
+}
+
+/// Checks where the release says that it comes from; one without provenance may have no file of it.
+fn check_provenance(
+    folder: &Path,
+    manifest: &Manifest,
+    trust: &Trust,
+    problems: &mut Vec<Problem>,
+) {
+    let name = PROVENANCE.to_owned();
+    if !provenance::is_told(manifest) {
+        let is_there = folder.join(PROVENANCE).symlink_metadata().is_ok();
+        return problems.extend(is_there.then_some(Problem::Extra { name }));
+    }
+    let Some(bytes) = read(folder, PROVENANCE, problems) else {
+        return;
+    };
+    match provenance::lock(folder, manifest) {
+        Ok(lock) => provenance::check(&bytes, manifest, &lock, trust, problems),
+        Err(problem) => problems.push(problem),
+    }
 }
 
 /// The bytes of one of the files that every release has.

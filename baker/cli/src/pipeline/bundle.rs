@@ -189,6 +189,7 @@ fn add_release(
         baker_ship::SIGNATURES,
         baker_ship::SUMS,
         baker_ship::TEST_RESULT,
+        baker_ship::PROVENANCE,
     ];
     let signed = signed
         .into_iter()

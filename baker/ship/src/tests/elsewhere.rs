@@ -268,7 +268,8 @@ fn a_release_signed_elsewhere_has_the_bytes_of_one_signed_here() {
 fn what_comes_back_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let manifest = fixture::stage(folder.path());
-    let mut request = Request::of_release(&manifest);
+    let statements = statements::of(folder.path(), &manifest).unwrap();
+    let mut request = Request::of_release(&manifest, &statements);
     request.sign(&fixture::key()).unwrap();
     let good = String::from_utf8(request.to_bytes()).unwrap();
     let refused = |text: &str, words: &str| {
@@ -294,7 +295,8 @@ fn what_comes_back_is_checked() {
     // Signatures for another release are no signatures for this one.
     let mut older = manifest.clone();
     older.version = "0.9.0".to_owned();
-    let mut request = Request::of_release(&older);
+    let statements = statements::of(folder.path(), &older).unwrap();
+    let mut request = Request::of_release(&older, &statements);
     request.sign(&fixture::key()).unwrap();
     let replies = request.replies().unwrap();
     let draft = Draft::new(folder.path().to_owned(), manifest);

@@ -5,6 +5,7 @@ mod attesting;
 mod elsewhere;
 pub(crate) mod fixture;
 mod keys;
+mod provenance;
 mod publishing;
 mod signing;
 mod tampering;
