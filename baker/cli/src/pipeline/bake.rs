@@ -182,8 +182,8 @@ impl Baking<'_> {
             (sealed, joined(initrd), joined(files), joined(hygiene))
         });
         let (sealed, initrd, files, hygiene) = (sealed?, initrd?, files?, hygiene?);
-        let os_release =
-            materials::file(&root, &spool, "usr/lib/os-release").map_err(|error| self.failed(error))?;
+        let os_release = materials::file(&root, &spool, "usr/lib/os-release")
+            .map_err(|error| self.failed(error))?;
         let uki = self.stage(
             "uki",
             || self.uki(&os_release, &kernel, &boot, &initrd.bytes, &sealed),

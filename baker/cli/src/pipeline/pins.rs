@@ -317,7 +317,7 @@ impl Bench<'_> {
             packing: initrd::Packing::default(),
             budget: None,
         })?;
-        let os_release = super::bake::file(root, &self.spool, "usr/lib/os-release")?;
+        let os_release = super::materials::file(root, &self.spool, "usr/lib/os-release")?;
         Ok(uki::uki(&uki::Request {
             stub,
             kernel: &kernel.image,
