@@ -13,11 +13,11 @@
 //! ```
 //! After the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`.
 
-use std::io::{self, Read, Write};
-
 mod read;
 
-pub use read::{Member, ReadError, members};
+use std::io::{self, Read, Write};
+
+pub use read::{CpioReadError, Member, members};
 
 /// Name of the entry that ends an archive.
 const TRAILER: &[u8] = b"TRAILER!!!";

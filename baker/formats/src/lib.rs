@@ -22,6 +22,7 @@ mod pkcs7;
 pub mod squashfs;
 pub mod tar;
 pub mod verity;
+pub mod volume;
 pub mod x509;
 
 #[cfg(test)]

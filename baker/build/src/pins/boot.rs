@@ -136,16 +136,17 @@ pub fn uki(path: &str, bytes: &[u8]) -> Result<Option<Uki>, ProgramError> {
         .iter()
         .filter(|member| member.mode & 0o170_000 == 0o100_000);
     let init = files.clone().find(|file| file.name == b"init");
+    let data = |file: &cpio::Member| &archive[file.data.clone()];
     let line = section(".cmdline").unwrap_or_default();
     Ok(Some(Uki {
         kernel: kernel.to_vec(),
         initrd: files
             .map(|file| {
-                let name = String::from_utf8_lossy(file.name);
-                (format!("/{name}"), Digest::of(file.data))
+                let name = String::from_utf8_lossy(&file.name);
+                (format!("/{name}"), Digest::of(data(file)))
             })
             .collect(),
-        init: init.map(|file| file.data.to_vec()).unwrap_or_default(),
+        init: init.map(|file| data(file).to_vec()).unwrap_or_default(),
         os_release: Digest::of(section(".osrel").unwrap_or_default()),
         command_line: String::from_utf8_lossy(line).into_owned(),
     }))

@@ -1,76 +1,103 @@
-//! Reading `newc` archives back: the entries as slices of the bytes.
+//! Reading `newc` archives back.
+
+use std::ops::Range;
 
 use super::TRAILER;
 
-/// Bytes of a header.
+/// Bytes of the header in front of each name.
 const HEADER: usize = 110;
 
-/// One entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member<'a> {
-    /// Its name, as written.
-    pub name: &'a [u8],
-    /// Type and permission bits, as `st_mode`.
+/// One member of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name as written.
+    pub name: Vec<u8>,
+    /// Type and permissions, as `st_mode`.
     pub mode: u32,
-    /// Its data: content of a file, target of a link.
-    pub data: &'a [u8],
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Number of names.
+    pub links: u32,
+    /// Seconds since 1970-01-01 UTC.
+    pub mtime: u32,
+    /// Number of the inode.
+    pub inode: u32,
+    /// Where its bytes lie in the archive.
+    pub data: Range<usize>,
 }
 
-/// The bytes are no archive that this module would write.
+/// The bytes are no sound archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the cpio archive is damaged at byte {offset}: {problem}")]
-pub struct ReadError {
+#[error("this is no cpio archive: {problem} (byte {offset})")]
+pub struct CpioReadError {
     /// Where.
     pub offset: usize,
     /// What is wrong.
     pub problem: &'static str,
 }
 
-/// The entries of an archive, up to its trailer; behind it there may only be zeros.
+/// The members of an archive in their order, without the trailer. Archives that follow each other
+/// are read as one, as the kernel does.
 ///
 /// # Errors
-/// A header or its data is cut off or malformed, there is no trailer, or something follows it.
-pub fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, ReadError> {
+/// A member is cut off, or something else than a member or zeros follows.
+pub fn members(archive: &[u8]) -> Result<Vec<Member>, CpioReadError> {
     let mut members = Vec::new();
     let mut at = 0;
-    loop {
-        let fail = |problem| ReadError {
-            offset: at,
-            problem,
-        };
-        let cut = || fail("it is cut off");
-        let header = bytes.get(at..at.saturating_add(HEADER)).ok_or_else(cut)?;
-        if !header.starts_with(b"070701") {
-            return Err(fail("no header begins here"));
+    while at < archive.len() {
+        if archive[at] == 0 {
+            at += 1;
+            continue;
         }
-        // Fields 1 (mode), 6 (size) and 11 (length of the name) of thirteen, eight digits each.
-        let field = |index: usize| {
-            let digits = &header[6 + index * 8..14 + index * 8];
-            let text = std::str::from_utf8(digits).ok();
-            let number = text.and_then(|text| u32::from_str_radix(text, 16).ok());
-            number.ok_or_else(|| fail("a field is no hexadecimal number"))
-        };
-        let (mode, size, length) = (field(1)?, field(6)?, field(11)?);
-        let wide = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        let start = at + HEADER;
-        let end = start.saturating_add(wide(length));
-        let name = bytes.get(start..end).ok_or_else(cut)?;
-        let name = name
-            .strip_suffix(b"\0")
-            .ok_or_else(|| fail("a name has no end"))?;
-        let start = end.next_multiple_of(4);
-        let end = start.saturating_add(wide(size));
-        let data = bytes.get(start..end).ok_or_else(cut)?;
-        if name == TRAILER {
-            let rest = bytes.get(end..).unwrap_or_default();
-            return match rest.iter().all(|byte| *byte == 0) {
-                true => Ok(members),
-                false => Err(fail("something follows the trailer")),
-            };
+        let (member, next) = member(archive, at)?;
+        if member.name == TRAILER {
+            // What follows is fill up to a block, or another archive.
+            at = next;
+        } else {
+            at = next;
+            members.push(member);
         }
-        members.push(Member { name, mode, data });
-        at = end.next_multiple_of(4);
     }
+    Ok(members)
+}
+
+fn member(archive: &[u8], offset: usize) -> Result<(Member, usize), CpioReadError> {
+    let wrong = |problem| CpioReadError { offset, problem };
+    let header = archive
+        .get(offset..offset + HEADER)
+        .ok_or_else(|| wrong("a header is cut off"))?;
+    if !header.starts_with(b"070701") {
+        return Err(wrong("a member does not begin with 070701"));
+    }
+    let field = |index: usize| {
+        let digits = header.get(6 + index * 8..14 + index * 8)?;
+        u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let number = |index| field(index).ok_or_else(|| wrong("a field is no number"));
+    let length = |index| number(index).map(|length| length as usize);
+    let (name_size, size) = (length(11)?, length(6)?);
+    let name_at = offset + HEADER;
+    let data_at = (name_at + name_size).next_multiple_of(4);
+    let name = archive.get(name_at..name_at + name_size);
+    let name = name.and_then(|name| name.strip_suffix(b"\0"));
+    let name = name.ok_or_else(|| wrong("a name is cut off"))?;
+    let end = data_at + size;
+    if end > archive.len() {
+        return Err(wrong("the bytes of a member are cut off"));
+    }
+    let member = Member {
+        name: name.to_vec(),
+        mode: number(1)?,
+        uid: number(2)?,
+        gid: number(3)?,
+        links: number(4)?,
+        mtime: number(5)?,
+        inode: number(0)?,
+        data: data_at..end,
+    };
+    Ok((member, end.next_multiple_of(4)))
 }
 
 #[cfg(test)]
@@ -78,37 +105,50 @@ mod tests {
     use super::super::{Kind, Metadata, Writer};
     use super::*;
 
-    #[test]
-    fn what_is_written_comes_back_and_damage_is_named() {
+    fn archive(data: &[u8]) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new());
         let metadata = Metadata {
-            mode: 0o755,
+            mode: 0o644,
+            mtime: 7,
             ..Metadata::default()
         };
-        let kind = Kind::File {
-            size: 5,
-            data: &mut &b"hello"[..],
+        writer.append(b"folder", metadata, Kind::Directory).unwrap();
+        let file = Kind::File {
+            size: data.len() as u64,
+            data: &mut &data[..],
         };
-        writer.append(b"init", metadata, Kind::Directory).unwrap();
-        writer.append(b"a/b", metadata, kind).unwrap();
-        let bytes = writer.finish().unwrap();
-        let found = members(&bytes).unwrap();
-        assert_eq!(found.len(), 2);
-        assert_eq!((found[1].name, found[1].data), (&b"a/b"[..], &b"hello"[..]));
-        assert_eq!((found[0].mode, found[1].mode), (0o40_755, 0o100_755));
+        writer.append(b"folder/file", metadata, file).unwrap();
+        writer.finish().unwrap()
+    }
 
-        let mut junk = bytes.clone();
-        *junk.last_mut().unwrap() = 1;
-        let mut digit = bytes.clone();
-        digit[20] = b'x';
-        for (bytes, words) in [
-            (&junk[..], "follows the trailer"),
-            (&digit[..], "no hexadecimal"),
-            (&bytes[..200], "cut off"),
-            (&b"070702"[..], "cut off"),
-        ] {
-            let error = members(bytes).expect_err(words).to_string();
-            assert!(error.contains(words), "{error}");
-        }
+    #[test]
+    fn archives_are_read_back_also_one_after_the_other() {
+        let one = archive(b"hello");
+        let both = [one.clone(), archive(b"again!")].concat();
+        let found = members(&both).unwrap();
+        let shown: Vec<_> = found
+            .iter()
+            .map(|member| {
+                let data = &both[member.data.clone()];
+                (member.name.as_slice(), member.mode, member.mtime, data)
+            })
+            .collect();
+        let expected: [(&[u8], u32, u32, &[u8]); 4] = [
+            (b"folder", 0o040_644, 7, b""),
+            (b"folder/file", 0o100_644, 7, b"hello"),
+            (b"folder", 0o040_644, 7, b""),
+            (b"folder/file", 0o100_644, 7, b"again!"),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let good = archive(b"hello");
+        assert!(members(&good[..150]).is_err());
+        assert!(members(b"070702").is_err());
+        let mut bad = good.clone();
+        bad[60] = b'x';
+        assert!(members(&bad).is_err());
     }
 }

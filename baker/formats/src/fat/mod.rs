@@ -19,7 +19,7 @@ use std::io::{self, Read, Seek, Write};
 use crate::io::Paged;
 
 pub use pieces::{MapError, Part, Piece, pieces};
-pub use read::{Found, list, read};
+pub use read::{Found, copy, list, read};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;

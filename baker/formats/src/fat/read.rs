@@ -89,6 +89,26 @@ pub fn read(
     Ok(bytes)
 }
 
+/// Writes one file of the volume to `out`.
+///
+/// # Errors
+/// As [`list`]; also when there is no such file or `out` fails.
+pub fn copy(
+    input: &mut (impl Read + Seek),
+    offset: u64,
+    size: u64,
+    path: &str,
+    out: &mut dyn Write,
+) -> Result<(), FatError> {
+    let failed = |source| FatError::ReadFile {
+        path: path.to_owned(),
+        source,
+    };
+    let volume = open(input, offset, size)?;
+    let mut file = volume.root_dir().open_file(path).map_err(failed)?;
+    io::copy(&mut file, out).map(drop).map_err(failed)
+}
+
 type Volume<'a, R> = fatfs::FileSystem<Window<'a, R>>;
 
 fn open<R: Read + Seek>(input: &mut R, offset: u64, size: u64) -> Result<Volume<'_, R>, FatError> {

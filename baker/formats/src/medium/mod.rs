@@ -8,11 +8,14 @@
 //! After QEMU's `docs/interop/qcow2.txt`, VMware's "Virtual Disk Format 1.1", Microsoft's
 //! "Virtual Hard Disk Image Format Specification" and ECMA-119 section 8.
 
+mod open;
 mod qcow2;
 mod vhd;
 mod vmdk;
 
 use std::io::{self, Read, Seek, SeekFrom};
+
+pub use open::{Medium, open};
 
 /// Where the first volume descriptor of ISO 9660 lies: sector 16 of 2048 bytes.
 const ISO_DESCRIPTOR: usize = 16 * 2048;

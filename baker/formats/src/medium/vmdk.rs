@@ -7,10 +7,10 @@ use super::{Kind, MediumError, field, read_at, shown};
 pub(super) const MAGIC: &[u8] = b"KDMV";
 
 /// Bytes of a sector; offsets in headers count them.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
 /// A grain directory with this offset is named by the header's copy near the end.
-const AT_END: u64 = u64::MAX;
+pub(super) const AT_END: u64 = u64::MAX;
 
 /// QEMU reads a descriptor of this many bytes at least, whatever the header says.
 const DESCRIPTOR: u64 = 20 * SECTOR;

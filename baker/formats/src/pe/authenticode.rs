@@ -180,6 +180,37 @@ pub struct Unsigned {
     message: Vec<u8>,
 }
 
+/// The program of somebody who has no key, with the signatures that `signed` carries; and whether
+/// they are for this program: whether the digest that was signed is its digest.
+///
+/// # Errors
+/// One of them is no program, or `signed` carries no signature that can be read.
+pub fn adopt(program: &[u8], signed: &[u8]) -> Result<(Vec<u8>, bool), AuthenticodeError> {
+    let taken = signatures(signed)?;
+    if taken.is_empty() {
+        return Err(AuthenticodeError::Unsigned);
+    }
+    let signed_headers = Image::parse(signed)?;
+    let range = table(signed, &signed_headers)?.unwrap_or_default();
+    let entries = signed.get(range).unwrap_or_default();
+    let headers = Image::parse(program)?;
+    let mut bytes = unsigned(program, &headers)?;
+    let digest = digest_of(&bytes, &headers)?;
+    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+    let too_large = |_| PeError::TooLarge;
+    let start = u32::try_from(bytes.len()).map_err(too_large)?;
+    let size = u32::try_from(entries.len()).map_err(too_large)?;
+    bytes.extend_from_slice(entries);
+    let entry = entry(&headers)?;
+    put(&mut bytes, entry, start);
+    put(&mut bytes, entry + 4, size);
+    set_checksum(&mut bytes, &headers);
+    let agrees = taken
+        .iter()
+        .all(|signature| signature.digest == Some(digest));
+    Ok((bytes, agrees))
+}
+
 /// What is needed to sign `program` in the name of `certificate`. Signatures that it has already
 /// are left out.
 ///

@@ -15,6 +15,7 @@ use baker_model::{Digest, Digester, Tree};
 
 mod file;
 mod image;
+mod list;
 mod pieces;
 
 pub use image::Image;
