@@ -20,7 +20,7 @@ mod root;
 mod structure;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 use std::io;

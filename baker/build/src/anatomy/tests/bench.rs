@@ -61,6 +61,11 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(format: Format, slots: u8) -> Self {
+        Self::with_uki(format, slots, uki())
+    }
+
+    /// The same with another UKI.
+    pub fn with_uki(format: Format, slots: u8, uki: Vec<u8>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         write_root(format, &path("root"));
@@ -71,7 +76,6 @@ impl Bench {
             threads: 2,
         };
         let root_hash = crate::verity::verity(&request).unwrap().root_hash;
-        let uki = uki();
         let made = disk(&Request {
             path: &path("disk"),
             name: "minimal",
@@ -217,7 +221,7 @@ fn write_root(format: Format, path: &std::path::Path) {
 }
 
 /// An EFI program with one section; headers of 1 KiB.
-fn stub() -> Vec<u8> {
+pub fn stub() -> Vec<u8> {
     let mut bytes = vec![0; 0x600];
     let mut put =
         |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);

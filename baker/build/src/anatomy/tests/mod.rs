@@ -1,6 +1,6 @@
 //! Maps of whole disks, judged by `sgdisk`, `fsck.fat`, mtools, `objdump` and `dump.erofs`.
 
-mod bench;
+pub(crate) mod bench;
 
 use std::fs;
 use std::path::Path;
