@@ -17,6 +17,7 @@ mod fetch_store;
 mod fetch_transfer;
 mod foreign;
 mod formats;
+mod look;
 mod release;
 mod resolve_apt;
 mod resolve_rules;

@@ -17,7 +17,8 @@ use crate::exit::{Exit, Failure};
 /// 3 wrong recipe, 4 lock or fetch failed, 5 build failed, 6 the image failed
 /// its test, 7 verification failed, 8 publishing failed, 9 something is missing
 /// on this machine (QEMU, firmware), 10 a drill found damage that nobody notices,
-/// 11 the image holds what it must not, 130 interrupted.
+/// 11 the image holds what it must not, 12 `diff --exit-code` found differences,
+/// 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "baker", version, max_term_width = 80)]
 struct Arguments {
@@ -50,6 +51,10 @@ enum Command {
     Verify(commands::verify::Args),
     /// Put a release and all that it was made of into one file
     Bundle(commands::bundle::Args),
+    /// Compare releases, recipes or disk images
+    Diff(commands::diff::Args),
+    /// Look into a release or any disk image without mounting it
+    Inspect(commands::inspect::Args),
     /// Damage a release bit by bit and show who notices
     Drill(commands::drill::Args),
 }
@@ -84,6 +89,8 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Sign(args) => commands::sign::run(&args, context),
         Command::Verify(args) => commands::verify::run(&args, context),
         Command::Bundle(args) => commands::bundle::run(&args, context),
+        Command::Diff(args) => commands::diff::run(&args, context),
+        Command::Inspect(args) => commands::inspect::run(&args, context),
         Command::Drill(args) => commands::drill::run(&args, context),
     }
 }

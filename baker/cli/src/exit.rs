@@ -34,6 +34,9 @@ pub enum Exit {
     Drill = 10,
     /// 11: something is in the image that must not be there, and nobody waived it.
     Hygiene = 11,
+    /// 12: `baker diff --exit-code` found differences. Not 1 as of diff(1): that is a fault here,
+    /// and a script must be able to tell the two apart.
+    Different = 12,
     /// 130: interrupted by a person (128 + SIGINT, as shells count).
     Interrupted = 130,
 }
@@ -135,6 +138,7 @@ mod tests {
             (Exit::Environment, 9),
             (Exit::Drill, 10),
             (Exit::Hygiene, 11),
+            (Exit::Different, 12),
             (Exit::Interrupted, 130),
         ];
         for (exit, code) in codes {

@@ -10,7 +10,7 @@ use baker_ship::request::Item;
 
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, BakeRequest, BootKeys};
+use crate::pipeline::{self, Adopted, BakeRequest, BootKeys};
 use crate::source::RecipeFolder;
 
 /// What a draft without keys is.
@@ -40,6 +40,15 @@ pub struct Args {
     /// --secure-boot-key reply:FILE
     #[arg(long, value_name = "FILE", requires = "secure_boot")]
     boot_request: Option<PathBuf>,
+    /// Release whose Secure Boot signatures are put over equal programs, in
+    /// place of keys: `verify --rebuild` does so
+    #[arg(
+        long,
+        value_name = "RELEASE",
+        hide = true,
+        conflicts_with = "secure_boot"
+    )]
+    adopt_signatures: Option<PathBuf>,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -53,7 +62,9 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         (Some(_), Some(certificates)) => Some(BootKeys::elsewhere(certificates)?),
         (_, flag) => context.boot_keys(&folder, flag)?,
     };
-    if folder.recipe.boot.secure_boot && boot_keys.is_none() {
+    let adopted = args.adopt_signatures.as_deref();
+    let adopted = adopted.map(Adopted::of).transpose()?;
+    if folder.recipe.boot.secure_boot && boot_keys.is_none() && adopted.is_none() {
         // A draft is nobody's release: whoever has no key can still look at the same bytes.
         context
             .printer()
@@ -64,6 +75,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         lock: &lock,
         boot_keys: boot_keys.as_ref(),
         formats: (!args.format.is_empty()).then_some(&args.format[..]),
+        adopted: adopted.as_ref(),
         threads: args.threads,
     };
     let draft = pipeline::bake_draft(request, &args.to, context);

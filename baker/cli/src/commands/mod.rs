@@ -2,8 +2,10 @@
 
 pub mod bake;
 pub mod bundle;
+pub mod diff;
 pub mod drill;
 pub mod fetch;
+pub mod inspect;
 pub mod key;
 mod key_lists;
 pub mod lock;

@@ -94,6 +94,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             lock: &lock,
             boot_keys: boot_keys.as_ref(),
             formats: None,
+            adopted: None,
             threads: args.threads,
         },
         to: &args.to,

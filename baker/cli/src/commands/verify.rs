@@ -4,16 +4,20 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use baker_build::pins::{Account, Proof};
+use baker_model::Digest;
 use baker_ship::{Problem, Report, Warning};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::pipeline;
+use crate::pipeline::{self, Missing, RebuildReport, RebuildRequest};
 use crate::ui::Answer;
 
 /// How many faults of a disk are told; a foreign disk has thousands.
 const NAMED: usize = 20;
+
+/// Differences that are shown to people.
+const LISTED: usize = 12;
 
 /// Checks everything that a release says of itself, offline: signatures, the
 /// digest of every file, what the tests were run on. Lists every problem.
@@ -37,6 +41,17 @@ pub struct Args {
     /// the store has them
     #[arg(long)]
     pins: bool,
+    /// Also bake it again from its own recipe and lock, elsewhere, and compare;
+    /// names the first structure that differs
+    #[arg(long)]
+    rebuild: bool,
+    /// Folder that holds the local files of the recipe, when the store does not
+    /// have them
+    #[arg(long, value_name = "FOLDER", requires = "rebuild")]
+    recipe: Option<PathBuf>,
+    /// Fetch inputs that are not in the store
+    #[arg(long, requires = "rebuild")]
+    fetch: bool,
 }
 
 /// The answer in JSON: the report, and the account when it was asked for.
@@ -101,7 +116,13 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         return Err(failure.help(help.map_or(usual, str::to_owned)));
     }
     let table = account.as_ref().map(table).unwrap_or_default();
-    context.answer(&format!("{}{table}", praise(&report)), &answers)
+    let text = format!("{}{table}", praise(&report));
+    if args.rebuild {
+        // One answer, not two: what was checked before is part of why the rebuild counts.
+        context.printer().say(&text);
+        return rebuild(args, context);
+    }
+    context.answer(&text, &answers)
 }
 
 /// Who answers for how many bytes of the disk.
@@ -128,6 +149,81 @@ fn table(account: &Account) -> String {
         ));
     }
     text.trim_end().to_owned()
+}
+
+/// Bakes the release again and tells how it compares.
+fn rebuild(args: &Args, context: &Context) -> Result<(), Failure> {
+    let request = RebuildRequest {
+        release: &args.release,
+        recipe: args.recipe.as_deref(),
+        missing: match args.fetch {
+            true => Missing::Fetch,
+            false => Missing::Refuse,
+        },
+    };
+    let report = pipeline::rebuild(&request, context)?;
+    if report.agrees {
+        return context.answer(&agreement(&report), &report);
+    }
+    if context.printer().answer() == Answer::Json {
+        context.printer().json(&report)?;
+    }
+    Err(Failure::message(Exit::Verify, disagreement(&report)).help(
+        "look at both as a whole: baker diff RELEASE DRAFT, with the draft of a bake of yours",
+    ))
+}
+
+/// What is the same, in a few lines.
+fn agreement(report: &RebuildReport) -> String {
+    let conditions = &report.conditions;
+    let mut text = format!(
+        "{} was baked again and is the same, byte for byte\nwith {} threads, {}, {}, umask {}, in \
+         another folder, in {}.{} s",
+        report.release,
+        conditions.threads,
+        conditions.timezone,
+        conditions.locale,
+        conditions.umask,
+        report.milliseconds / 1000,
+        report.milliseconds % 1000 / 100,
+    );
+    for file in &report.files {
+        if let Some(digest) = &file.rebuilt {
+            text.push_str(&format!("\n  {digest}  {}", file.name));
+        }
+    }
+    text
+}
+
+/// What differs: the cause first, then what may only follow from it.
+fn disagreement(report: &RebuildReport) -> String {
+    let mut text = format!("{} was baked again and is not the same", report.release);
+    for (index, difference) in report.differences.iter().enumerate() {
+        match index {
+            0 => text.push_str(&format!("\nfirst: {difference}")),
+            1 => text.push_str(&format!("\nthen:\n- {difference}")),
+            2..LISTED => text.push_str(&format!("\n- {difference}")),
+            _ => break,
+        }
+    }
+    if report.differences.len() > LISTED {
+        let more = report.differences.len() - LISTED;
+        text.push_str(&format!("\n- and {more} more; --json lists all"));
+    }
+    for file in report
+        .files
+        .iter()
+        .filter(|file| file.release != file.rebuilt)
+    {
+        let shown = |digest: Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.to_string());
+        text.push_str(&format!(
+            "\nfile {}: {} in the release, {} again",
+            file.name,
+            shown(file.release),
+            shown(file.rebuilt)
+        ));
+    }
+    text
 }
 
 /// What holds, in a few lines.

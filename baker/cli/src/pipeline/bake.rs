@@ -13,7 +13,7 @@ use baker_build::{
     image, initrd, kernel, modules, overlay, slots, uki, verity,
 };
 use baker_contract::ROOT_HASH_KEY;
-use baker_fetch::Store;
+use baker_fetch::{Presence, Store};
 use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
 use baker_model::recipe::Format;
@@ -22,7 +22,7 @@ use baker_model::{Digest, Event, Lock, Manifest, Tree};
 use super::formats::{self, Parts};
 use super::hygiene as hygiene_gate;
 use super::materials::{self, Materials, Packed};
-use super::{BootKeys, LOCK, Names, RECIPE, secure_boot, smoke};
+use super::{Adopted, BootKeys, LOCK, Names, RECIPE, secure_boot, smoke};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::guest;
@@ -53,6 +53,8 @@ pub struct BakeRequest<'a> {
     pub boot_keys: Option<&'a BootKeys>,
     /// Forms of disk and root to make instead of the recipe's; always beside the raw disk.
     pub formats: Option<&'a [Format]>,
+    /// A release whose signatures are taken over, when there are no keys.
+    pub adopted: Option<&'a Adopted>,
     /// Threads; all CPUs when not given.
     pub threads: Option<NonZeroUsize>,
 }
@@ -125,6 +127,12 @@ pub fn bake(
     context: &Context,
 ) -> Result<Draft, Failure> {
     formats::check(request)?;
+    let store = context.store()?;
+    keep_local_files(request, &store).map_err(|error| {
+        context
+            .failure(Exit::Build, error)
+            .context("cannot keep the local files of the recipe in the store")
+    })?;
     let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let baking = Baking {
         folder: request.folder,
@@ -134,7 +142,8 @@ pub fn bake(
         formats: request
             .formats
             .unwrap_or(&request.folder.recipe.disk.formats),
-        store: &context.store()?,
+        adopted: request.adopted,
+        store: &store,
         work: work.path().to_owned(),
         threads: request.threads.unwrap_or_else(cores),
         context,
@@ -147,6 +156,17 @@ pub fn bake(
     Ok(Draft { path, manifest })
 }
 
+/// Puts the local files of the recipe into the store: with the packages, it then has all that a
+/// release was made of, and the release can be baked again after the recipe has moved on.
+fn keep_local_files(request: BakeRequest<'_>, store: &Store) -> anyhow::Result<()> {
+    for file in &request.lock.files {
+        if store.presence(&file.sha256, file.size)? != Presence::Present {
+            store.put_file(&request.folder.path.join(&file.path))?;
+        }
+    }
+    Ok(())
+}
+
 /// One bake: what all its stages share.
 pub(super) struct Baking<'a> {
     pub(super) folder: &'a RecipeFolder,
@@ -154,6 +174,7 @@ pub(super) struct Baking<'a> {
     pub(super) digest: Digest,
     boot_keys: Option<&'a BootKeys>,
     pub(super) formats: &'a [Format],
+    adopted: Option<&'a Adopted>,
     store: &'a Store,
     pub(super) work: PathBuf,
     pub(super) threads: NonZeroUsize,
@@ -477,7 +498,7 @@ impl Baking<'_> {
     /// Puts signatures over UKI and loader when there is a key.
     fn sign_boot(&self, unsigned: &Uki) -> Result<Uki, Failure> {
         let Some(keys) = self.boot_keys else {
-            return Ok(unsigned.clone());
+            return Ok(self.adopt_signatures(unsigned.clone()));
         };
         let sign = |name: &str, program: &[u8]| {
             keys.sign(name, program).map_err(|error| self.failed(error))
@@ -499,6 +520,17 @@ impl Baking<'_> {
                 Exit::Publish,
                 "the boot programs are yet to be signed elsewhere",
             )),
+        })
+    }
+
+    /// Puts the signatures of another release over the programs, when one is named.
+    fn adopt_signatures(&self, unsigned: Uki) -> Result<Uki, Failure> {
+        let Some(adopted) = self.adopted else {
+            return Ok(unsigned);
+        };
+        Ok(Uki {
+            bytes: adopted.attach("the UKI", unsigned.bytes, self.context),
+            loader: adopted.attach("the boot loader", unsigned.loader, self.context),
         })
     }
 

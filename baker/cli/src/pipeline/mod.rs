@@ -3,6 +3,7 @@
 //! Each stage takes and gives owned values; what flows from one to the next can be read here from
 //! top to bottom. Work happens in a hidden folder beside the result, and the last step is a rename.
 
+mod adopt;
 mod bake;
 mod boot_keys;
 mod bundle;
@@ -14,10 +15,12 @@ mod hygiene;
 mod materials;
 mod netboot;
 mod pins;
+mod rebuild;
 mod release;
 mod report;
 mod secure_boot;
 mod smoke;
+mod subject;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +29,7 @@ use baker_model::recipe::{Format, Recipe};
 
 use crate::exit::{Exit, Failure};
 
+pub use adopt::Adopted;
 pub use bake::{BakeRequest, bake_draft, refuse_draft};
 pub use boot_keys::{BootKeys, NewKeys};
 pub use bundle::{BundleRequest, bundle, unbundle};
@@ -33,10 +37,12 @@ pub use drill::{DrillRequest, Extent, drill};
 pub use foreign::{Foreign, Named, read_plans};
 pub use host::{Host, architecture};
 pub use pins::account;
+pub use rebuild::{Missing, RebuildReport, RebuildRequest, rebuild};
 pub use release::{Ending, ReleaseRequest, publish, refuse_existing, release, sign_failure};
 pub use report::{Copies, write_reports};
 pub use secure_boot::check_boot_signatures;
 pub use smoke::{Booted, Result as TestResult, answer_tests, run, test, test_foreign, today};
+pub use subject::Subject;
 pub use upgrade::upgrade;
 
 /// Files of a release that the pipeline itself names.

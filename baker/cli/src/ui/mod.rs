@@ -3,16 +3,20 @@
 //! Standard output is data, standard error is talk. Stages send events, commands return values
 //! and failures; how they look is decided here.
 
+mod difference;
 mod errors;
 mod json;
 mod printer;
 mod progress;
+mod survey;
 mod timeline;
 
 use std::process::ExitCode;
 
-pub use printer::{Answer, Colour, Printer, Settings, Talk};
+pub use difference::difference_text;
+pub use printer::{Answer, Colour, Printer, Settings, Talk, printable};
 pub use progress::Progress;
+pub use survey::survey_text;
 
 use crate::exit::Failure;
 

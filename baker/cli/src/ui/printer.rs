@@ -167,13 +167,20 @@ impl Printer {
     /// # Errors
     /// Standard output cannot be written for another reason: the answer would be lost.
     pub fn data(&self, line: &str) -> Result<(), Failure> {
+        self.bytes(format!("{line}\n").as_bytes())
+    }
+
+    /// Writes bytes of data as they are.
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         if self.reader_gone.load(Ordering::Relaxed) {
             return Ok(());
         }
         let write = || {
             let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-            data.write_all(format!("{line}\n").as_bytes())
-                .and_then(|()| data.flush())
+            data.write_all(bytes).and_then(|()| data.flush())
         };
         match self.beside_bars(write) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -253,7 +260,7 @@ impl Printer {
 
 /// Control characters made visible: names from archives, manifests and consoles must not steer
 /// the terminal of whoever reads about them.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() && !matches!(character, '\n' | '\t') {
