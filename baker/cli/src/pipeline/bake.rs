@@ -524,14 +524,14 @@ impl Baking<'_> {
     }
 
     /// Puts the signatures of another release over the programs, when one is named.
-    fn adopt_signatures(&self, unsigned: Uki) -> Result<Uki, Failure> {
+    fn adopt_signatures(&self, unsigned: Uki) -> Uki {
         let Some(adopted) = self.adopted else {
-            return Ok(unsigned);
+            return unsigned;
         };
-        Ok(Uki {
+        Uki {
             bytes: adopted.attach("the UKI", unsigned.bytes, self.context),
             loader: adopted.attach("the boot loader", unsigned.loader, self.context),
-        })
+        }
     }
 
     /// The raw disk, and what stands alone beside it.
