@@ -12,6 +12,7 @@ use crate::hook::Hook;
 use crate::key_source::replies;
 use crate::names::RESERVED;
 use crate::request::{Item, KeyUse, Request};
+use crate::statements;
 use crate::{
     Algorithm, Draft, Key, KeySource, Passphrase, Purpose, Secrets, Signed, SigningError, Trust,
     verify,
