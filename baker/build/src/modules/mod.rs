@@ -52,8 +52,9 @@ pub struct InitrdModule {
     pub is_driver: bool,
 }
 
-/// The driver of the port by which host and probe speak; no disk comes of it.
-const PORT: &str = "virtio_console";
+/// Drivers that no disk comes of, so that they cannot wait for one: that of the port by which host
+/// and probe speak, and that of a root that the initramfs carries.
+const FIRST: [&str; 2] = ["virtio_console", "loop"];
 
 /// The modules of the initrd in loading order: those that the guest needs to open the root
 /// (dm-verity, SHA-256, the root format), then those named, with what all of them need.
@@ -70,12 +71,12 @@ pub fn initrd_modules(request: InitrdRequest<'_>) -> Result<Vec<InitrdModule>, M
     let needed = ["crypto-sha256", "dm-verity", format].map(str::to_owned);
     let there = |name: &&&str| modules.find(name).is_some();
     let optional = request.optional.iter().filter(there);
-    let is_port = |name: &&String| name.replace('-', "_") == PORT;
-    let ports = request.names.iter().filter(is_port).cloned();
+    let is_first = |name: &&String| FIRST.contains(&name.replace('-', "_").as_str());
+    let named_first = request.names.iter().filter(is_first).cloned();
     let first: Vec<String> = needed
         .into_iter()
         .chain(optional.map(|&name| name.to_owned()))
-        .chain(ports)
+        .chain(named_first)
         .collect();
     let mut loaded: Vec<InitrdModule> = Vec::new();
     for (names, is_driver) in [(&first[..], false), (request.names, true)] {

@@ -13,9 +13,7 @@ use std::thread;
 use anyhow::Context as _;
 use baker_build::pins::{self, Account, Program, Rebuilt, Shipped};
 use baker_build::sbom::{self, Record};
-use baker_build::{
-    Spool, anatomy, assemble, disk, image, initrd, kernel, modules, slots, uki, verity,
-};
+use baker_build::{Spool, anatomy, assemble, disk, image, initrd, kernel, uki, verity};
 use baker_fetch::Store;
 use baker_formats::erofs;
 use baker_formats::gpt;
@@ -28,7 +26,7 @@ use baker_model::recipe::FileSource;
 use baker_model::tree::{Content, Contents, Kind};
 use baker_model::{Digest, Lock, Manifest, Recipe, Tree};
 
-use super::secure_boot;
+use super::{bake, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
@@ -255,13 +253,7 @@ impl Bench<'_> {
         };
         let kernel = kernel::kernel(request, &self.spool)?;
         let boot = kernel::boot_parts(request, recipe.architecture)?;
-        let initrd = modules::initrd_modules(modules::InitrdRequest {
-            kernel: &kernel.modules,
-            contents: &self.spool,
-            names: &recipe.kernel.modules,
-            optional: slots::optional_initrd_modules(recipe),
-            root_format: recipe.root.format,
-        })?;
+        let initrd = bake::initrd_modules(recipe, &kernel, &self.spool)?;
         let mut shipped = Shipped::default();
         shipped.add_tree(&assembled.tree);
         shipped.add_tree(&kernel.modules);
@@ -281,7 +273,7 @@ impl Bench<'_> {
             let digest = match &program.uki {
                 None => authenticode::digest(&boot.loader)?,
                 Some(parts) => {
-                    let bytes = self.uki(root, parts, &kernel, &boot.stub, initrd.clone())?;
+                    let bytes = self.uki(root, parts, &kernel, &boot.stub, &initrd)?;
                     authenticode::digest(&bytes)?
                 }
             };
@@ -300,18 +292,11 @@ impl Bench<'_> {
         parts: &pins::Uki,
         kernel: &kernel::KernelParts,
         stub: &[u8],
-        modules: Vec<modules::InitrdModule>,
+        modules: &[initrd::Module],
     ) -> anyhow::Result<Vec<u8>> {
-        let modules: Vec<_> = modules
-            .into_iter()
-            .map(|module| initrd::Module {
-                path: module.path,
-                bytes: module.bytes,
-            })
-            .collect();
         let packed = initrd::initrd(&initrd::Request {
             guest: &parts.init,
-            modules: &modules,
+            modules,
             root_format: self.release.recipe.root.format,
             epoch: self.release.lock.epoch,
             packing: initrd::Packing::default(),

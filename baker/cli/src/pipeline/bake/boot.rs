@@ -1,0 +1,200 @@
+//! The stages that make what firmware starts: initrd, UKI, their signatures, and the disk.
+
+use std::fs;
+use std::path::Path;
+
+use baker_build::modules::ModulesError;
+use baker_build::{Spool, disk, initrd, kernel, modules, slots, uki};
+use baker_contract::ROOT_HASH_KEY;
+use baker_model::Digest;
+use baker_model::recipe::Recipe;
+
+use super::super::materials::{self, Packed};
+use super::super::{LOCK, Names, RECIPE, formats};
+use super::root::Sealed;
+use super::{Baking, size};
+use crate::exit::{Exit, Failure};
+use crate::guest;
+
+/// What a request to sign calls the boot loader.
+const LOADER: &str = "systemd-boot";
+
+/// What firmware starts.
+#[derive(Clone)]
+pub(super) struct Uki {
+    pub(super) bytes: Vec<u8>,
+    pub(super) loader: Vec<u8>,
+}
+
+/// The modules that the initrd of a recipe brings.
+pub(in super::super) fn initrd_modules(
+    recipe: &Recipe,
+    kernel: &kernel::KernelParts,
+    spool: &Spool,
+) -> Result<Vec<initrd::Module>, ModulesError> {
+    let request = modules::InitrdRequest {
+        kernel: &kernel.modules,
+        contents: spool,
+        names: &formats::initrd_modules(recipe),
+        optional: slots::optional_initrd_modules(recipe),
+        root_format: recipe.root.format,
+    };
+    let modules = modules::initrd_modules(request)?;
+    let entry = |module: modules::InitrdModule| initrd::Module {
+        path: module.path,
+        bytes: module.bytes,
+        is_driver: module.is_driver,
+    };
+    Ok(modules.into_iter().map(entry).collect())
+}
+
+impl Baking<'_> {
+    pub(super) fn initrd(
+        &self,
+        kernel: &kernel::KernelParts,
+        spool: &Spool,
+    ) -> Result<Packed, Failure> {
+        self.stage(
+            "initrd",
+            || self.packed_initrd(kernel, spool),
+            |initrd| size(initrd.bytes.len() as u64),
+        )
+    }
+
+    fn packed_initrd(
+        &self,
+        kernel: &kernel::KernelParts,
+        spool: &Spool,
+    ) -> Result<Packed, Failure> {
+        let recipe = &self.folder.recipe;
+        let modules = initrd_modules(recipe, kernel, spool).map_err(|error| self.failed(error))?;
+        let guest = guest::program(recipe.architecture)?;
+        if Digest::of(&guest) != self.lock.guest.sha256 {
+            let problem = "the guest program changed since the lock was checked";
+            return Err(Failure::message(Exit::Fetch, problem));
+        }
+        let request = initrd::Request {
+            guest: &guest,
+            modules: &modules,
+            root_format: recipe.root.format,
+            epoch: self.lock.epoch,
+            packing: initrd::Packing::default(),
+            budget: None,
+        };
+        let packed = initrd::initrd(&request).map_err(|error| self.failed(error))?;
+        let members = initrd::members(&request).map_err(|error| self.failed(error))?;
+        let files = members
+            .into_iter()
+            .map(|(path, bytes)| (path.to_owned(), bytes.into_owned()));
+        Ok(Packed {
+            bytes: packed.bytes,
+            files: files.collect(),
+        })
+    }
+
+    pub(super) fn command_line(&self, root_hash: &Digest) -> String {
+        let mut words = slots::command_line(&self.folder.recipe);
+        words.push(format!("{ROOT_HASH_KEY}={root_hash}"));
+        words.join(" ")
+    }
+
+    pub(super) fn uki(
+        &self,
+        os_release: &[u8],
+        kernel: &kernel::KernelParts,
+        boot: &kernel::BootParts,
+        initrd: &[u8],
+        sealed: &Sealed,
+    ) -> Result<Uki, Failure> {
+        let request = uki::Request {
+            stub: &boot.stub,
+            kernel: &kernel.image,
+            initrd,
+            command_line: &self.command_line(&sealed.root_hash),
+            os_release,
+            release: &kernel.release,
+        };
+        let bytes = uki::uki(&request).map_err(|error| self.failed(error))?;
+        Ok(Uki {
+            bytes,
+            loader: boot.loader.clone(),
+        })
+    }
+
+    /// Puts signatures over UKI and loader when there is a key.
+    pub(super) fn sign_boot(&self, unsigned: &Uki) -> Result<Uki, Failure> {
+        let Some(keys) = self.boot_keys else {
+            return Ok(self.adopt_signatures(unsigned.clone()));
+        };
+        let sign = |name: &str, program: &[u8]| {
+            keys.sign(name, program).map_err(|error| self.failed(error))
+        };
+        let names = Names::of(&self.folder.recipe);
+        self.stage(
+            materials::SIGN_BOOT,
+            || {
+                Ok(Uki {
+                    bytes: sign(&names.uki, &unsigned.bytes)?,
+                    loader: sign(LOADER, &unsigned.loader)?,
+                })
+            },
+            |_| format!("by {}", keys.keys().database.name()),
+        )
+        .and_then(|signed| match keys.requested().is_empty() {
+            true => Ok(signed),
+            false => Err(Failure::message(
+                Exit::Publish,
+                "the boot programs are yet to be signed elsewhere",
+            )),
+        })
+    }
+
+    /// Puts the signatures of another release over the programs, when one is named.
+    fn adopt_signatures(&self, unsigned: Uki) -> Uki {
+        let Some(adopted) = self.adopted else {
+            return unsigned;
+        };
+        Uki {
+            bytes: adopted.attach("the UKI", unsigned.bytes, self.context),
+            loader: adopted.attach("the boot loader", unsigned.loader, self.context),
+        }
+    }
+
+    /// The raw disk, and what stands alone beside it.
+    pub(super) fn disk(
+        &self,
+        out: &Path,
+        sealed: &Sealed,
+        uki: &Uki,
+    ) -> Result<disk::RawDisk, Failure> {
+        let names = Names::of(&self.folder.recipe);
+        let failed = |error: std::io::Error| self.failed(error).context("cannot write the draft");
+        fs::write(out.join(&names.uki), &uki.bytes).map_err(failed)?;
+        fs::write(out.join(RECIPE), &self.folder.text).map_err(failed)?;
+        fs::write(out.join(LOCK), self.lock.to_text()).map_err(failed)?;
+        let recipe = &self.folder.recipe;
+        let loader = disk::Loader {
+            program: &uki.loader,
+            menu_seconds: recipe.boot.menu_seconds,
+        };
+        let request = disk::Request {
+            path: &out.join(&names.disk),
+            name: &recipe.name,
+            version: &recipe.version,
+            architecture: recipe.architecture,
+            lock: self.digest,
+            epoch: self.lock.epoch,
+            disk: &recipe.disk,
+            uki: &uki.bytes,
+            loader: Some(loader),
+            root: &sealed.image,
+            tree: &sealed.tree,
+            root_hash: *sealed.root_hash.as_bytes(),
+        };
+        self.stage(
+            "disk",
+            || disk::disk(&request).map_err(|error| self.failed(error)),
+            |disk| format!("{} of data", size(disk.data)),
+        )
+    }
+}
