@@ -199,6 +199,17 @@ fn ask(
         Ok(bytes) => bytes.map(Some),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(None),
     };
+    let bytes = taken(&answer).map_err(talk)?;
+    // A program that says too much dies of a closed pipe; what it did is said, not how it ended.
+    if bytes
+        .as_ref()
+        .is_some_and(|bytes| bytes.len() as u64 > ANSWER_LIMIT)
+    {
+        return Err(HookError::TooMuch {
+            program: program.to_owned(),
+            request,
+        });
+    }
     if !status.success() {
         let words = taken(&words).map_err(talk)?.unwrap_or_default();
         return Err(HookError::Failed {
@@ -208,14 +219,7 @@ fn ask(
             words: String::from_utf8_lossy(&words).into_owned(),
         });
     }
-    match taken(&answer).map_err(talk)? {
-        None => Err(late(request)),
-        Some(bytes) if bytes.len() as u64 > ANSWER_LIMIT => Err(HookError::TooMuch {
-            program: program.to_owned(),
-            request,
-        }),
-        Some(bytes) => Ok(bytes),
-    }
+    bytes.ok_or_else(|| late(request))
 }
 
 /// Writes `input` and closes. A program that does not want it all may leave it.

@@ -45,3 +45,9 @@ pub(crate) fn of(folder: &Path, manifest: &Manifest) -> Result<Vec<Standing>, Pr
     });
     Ok(all)
 }
+
+/// The files of all statements of the release with this manifest, sorted.
+pub(crate) fn files(manifest: &Manifest) -> impl Iterator<Item = &'static str> + use<> {
+    let provenance = provenance::is_told(manifest).then_some(PROVENANCE);
+    provenance.into_iter().chain([TEST_RESULT])
+}

@@ -23,8 +23,9 @@ use baker_model::{Digest, Event, Interrupt, Listener, Manifest};
 
 use crate::atomic;
 use crate::folder::{Interrupted, Watch};
-use crate::names::{RESERVED, release_folder_name};
+use crate::names::{MANIFEST, SIGNATURES, SUMS, release_folder_name};
 use crate::sign::Signed;
+use crate::statements;
 use partial::Partial;
 
 /// A release in its place.
@@ -206,7 +207,11 @@ fn total_bytes(manifest: &Manifest) -> u64 {
 
 fn file_names(manifest: &Manifest) -> Vec<&str> {
     let named = manifest.files.iter().map(|file| file.name.as_str());
-    named.chain(RESERVED).collect()
+    let lists = statements::files(manifest).map(|file| -> &str { file });
+    named
+        .chain([MANIFEST, SIGNATURES, SUMS])
+        .chain(lists)
+        .collect()
 }
 
 /// Brings one staged file into the partial folder.

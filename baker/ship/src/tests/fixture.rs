@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use baker_model::lock::{
+    ArchiveLock, FileLock, GuestLock, IndexLock, LOCK_VERSION, Lock, PackageLock, PackageRole,
+};
 use baker_model::manifest::{
     Builder, FileRole, MANIFEST_VERSION, PackageFact, ReleaseFile, Source, TestFact,
 };
@@ -12,17 +15,67 @@ use baker_model::{Digest, Interrupt, Manifest, Silent, Verdict};
 use crate::{Draft, Key, Purpose, Report, Signed, Trust, verify};
 
 /// Name, role and content of every file of the fixture.
-const FILES: [(&str, FileRole, &[u8]); 5] = [
-    ("disk.raw", FileRole::Disk, &[0xa5; 5000]),
-    (
-        "evidence/uefi.json",
-        FileRole::Evidence,
-        b"{\"boots\":true}\n",
-    ),
-    ("recipe.lock", FileRole::Lock, b"version = 1\n"),
-    ("recipe.toml", FileRole::Recipe, b"name = \"minimal\"\n"),
-    ("uki.efi", FileRole::Uki, b"MZ not really\n"),
-];
+fn files() -> [(&'static str, FileRole, Vec<u8>); 5] {
+    [
+        ("disk.raw", FileRole::Disk, vec![0xa5; 5000]),
+        (
+            "evidence/uefi.json",
+            FileRole::Evidence,
+            b"{\"boots\":true}\n".to_vec(),
+        ),
+        ("recipe.lock", FileRole::Lock, lock().to_text().into_bytes()),
+        (
+            "recipe.toml",
+            FileRole::Recipe,
+            b"name = \"minimal\"\n".to_vec(),
+        ),
+        ("uki.efi", FileRole::Uki, b"MZ not really\n".to_vec()),
+    ]
+}
+
+/// A lock with something of every kind.
+pub(crate) fn lock() -> Lock {
+    let package = |name: &str, role| PackageLock {
+        name: name.to_owned(),
+        version: "1:2.0+b1".to_owned(),
+        architecture: "amd64".to_owned(),
+        role,
+        archive: "debian".to_owned(),
+        path: format!("pool/main/{name}.deb"),
+        size: 7,
+        sha256: Digest::of(name.as_bytes()),
+    };
+    Lock {
+        version: LOCK_VERSION,
+        recipe: Digest::of(b"recipe"),
+        epoch: 1_700_000_000,
+        guest: GuestLock {
+            size: 5,
+            sha256: Digest::of(b"guest"),
+        },
+        files: vec![FileLock {
+            path: "files/a".to_owned(),
+            size: 1,
+            sha256: Digest::of(b"a"),
+        }],
+        archives: vec![ArchiveLock {
+            suite: "trixie".to_owned(),
+            archive: "debian".to_owned(),
+            date: 1_700_000_000,
+            inrelease: Digest::of(b"inrelease"),
+            signed_by: vec!["ABCD".to_owned()],
+            indexes: vec![IndexLock {
+                path: "main/binary-amd64/Packages.xz".to_owned(),
+                size: 9,
+                sha256: Digest::of(b"index"),
+            }],
+        }],
+        packages: vec![
+            package("libc++", PackageRole::Root),
+            package("linux", PackageRole::Kernel),
+        ],
+    }
+}
 
 /// The signing key of most tests: fixed, so that failures repeat.
 pub(crate) fn key() -> Key {
@@ -36,7 +89,7 @@ pub(crate) fn trust() -> Trust {
 
 /// Puts the files of the fixture into `folder`.
 pub(crate) fn stage(folder: &Path) -> Manifest {
-    for (name, _, content) in FILES {
+    for (name, _, content) in files() {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
@@ -47,11 +100,11 @@ pub(crate) fn stage(folder: &Path) -> Manifest {
 /// The manifest of the fixture.
 pub(crate) fn manifest() -> Manifest {
     let root_hash = Digest::of(b"root");
-    let file = |(name, role, content): (&str, FileRole, &[u8])| ReleaseFile {
+    let file = |(name, role, content): (&str, FileRole, Vec<u8>)| ReleaseFile {
         name: name.to_owned(),
         role,
         size: content.len() as u64,
-        sha256: Digest::of(content),
+        sha256: Digest::of(&content),
     };
     Manifest {
         manifest_version: MANIFEST_VERSION,
@@ -60,7 +113,7 @@ pub(crate) fn manifest() -> Manifest {
         architecture: "amd64".to_owned(),
         epoch: 1_700_000_000,
         recipe: Digest::of(b"recipe"),
-        lock: Digest::of(b"lock"),
+        lock: lock().digest(),
         source: Some(Source {
             commit: "c0ffee".to_owned(),
             dirty: false,
@@ -68,13 +121,13 @@ pub(crate) fn manifest() -> Manifest {
         baker: Builder {
             version: "0.1.0".to_owned(),
             guest: Digest::of(b"guest"),
-            program: None,
+            program: Some(Digest::of(b"baker")),
         },
-        stages: Vec::new(),
+        stages: vec!["assemble".to_owned(), "disk".to_owned()],
         root_hash,
         command_line: format!("console=ttyS0 baker.roothash={root_hash}"),
         secure_boot: None,
-        files: FILES.map(file).to_vec(),
+        files: files().map(file).to_vec(),
         packages: vec![PackageFact {
             name: "systemd".to_owned(),
             version: "257".to_owned(),

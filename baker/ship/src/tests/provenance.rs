@@ -1,90 +1,14 @@
 //! Provenance: what it says, and that nothing else is believed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use baker_model::lock::{
-    ArchiveLock, FileLock, GuestLock, IndexLock, LOCK_VERSION, Lock, PackageLock, PackageRole,
-};
-use baker_model::manifest::FileRole;
-use baker_model::{Digest, Interrupt, Manifest, Silent};
+use baker_model::{Digest, Interrupt, Silent};
 use serde_json::Value;
 
-use super::fixture::{key, problems, stage, verified};
+use super::fixture::{key, lock, problems, release, stage, verified};
 use crate::dsse::{Envelope, IN_TOTO};
 use crate::names::PROVENANCE;
 use crate::{Draft, Key, Purpose};
-
-fn lock() -> Lock {
-    let package = |name: &str, role| PackageLock {
-        name: name.to_owned(),
-        version: "1:2.0+b1".to_owned(),
-        architecture: "amd64".to_owned(),
-        role,
-        archive: "debian".to_owned(),
-        path: format!("pool/main/{name}.deb"),
-        size: 7,
-        sha256: Digest::of(name.as_bytes()),
-    };
-    Lock {
-        version: LOCK_VERSION,
-        recipe: Digest::of(b"recipe"),
-        epoch: 1_700_000_000,
-        guest: GuestLock {
-            size: 5,
-            sha256: Digest::of(b"guest"),
-        },
-        files: vec![FileLock {
-            path: "files/a".to_owned(),
-            size: 1,
-            sha256: Digest::of(b"a"),
-        }],
-        archives: vec![ArchiveLock {
-            suite: "trixie".to_owned(),
-            archive: "debian".to_owned(),
-            date: 1_700_000_000,
-            inrelease: Digest::of(b"inrelease"),
-            signed_by: vec!["ABCD".to_owned()],
-            indexes: vec![IndexLock {
-                path: "main/binary-amd64/Packages.xz".to_owned(),
-                size: 9,
-                sha256: Digest::of(b"index"),
-            }],
-        }],
-        packages: vec![
-            package("libc++", PackageRole::Root),
-            package("linux", PackageRole::Kernel),
-        ],
-    }
-}
-
-/// A signed release with provenance.
-fn release() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("minimal-1.0.0");
-    std::fs::create_dir(&path).unwrap();
-    let manifest = told(&path);
-    let draft = Draft::new(path.clone(), manifest);
-    drop(draft.sign(&key(), &Silent, &Interrupt::new()).unwrap());
-    (folder, path)
-}
-
-/// The manifest of the fixture with a real lock and stages.
-fn told(path: &Path) -> Manifest {
-    let mut manifest = stage(path);
-    let text = lock().to_text();
-    std::fs::write(path.join("recipe.lock"), &text).unwrap();
-    let file = manifest
-        .files
-        .iter_mut()
-        .find(|file| file.role == FileRole::Lock)
-        .unwrap();
-    file.size = text.len() as u64;
-    file.sha256 = Digest::of(text.as_bytes());
-    manifest.lock = lock().digest();
-    manifest.baker.program = Some(Digest::of(b"baker"));
-    manifest.stages = vec!["assemble".to_owned(), "disk".to_owned()];
-    manifest
-}
 
 fn envelope(path: &Path) -> Envelope {
     Envelope::parse(&std::fs::read(path.join(PROVENANCE)).unwrap()).unwrap()
@@ -200,7 +124,7 @@ fn another_statement_is_not_believed() {
 #[test]
 fn provenance_needs_the_lock_that_the_manifest_names() {
     let folder = tempfile::tempdir().unwrap();
-    let mut manifest = told(folder.path());
+    let mut manifest = stage(folder.path());
     manifest.lock = Digest::of(b"other");
     let draft = Draft::new(folder.path().to_owned(), manifest);
     let error = draft.sign(&key(), &Silent, &Interrupt::new()).unwrap_err();
@@ -214,7 +138,14 @@ fn provenance_needs_the_lock_that_the_manifest_names() {
 
 #[test]
 fn a_release_from_before_has_none_and_may_have_none() {
-    let (_folder, path) = super::fixture::release();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("minimal-1.0.0");
+    std::fs::create_dir(&path).unwrap();
+    let mut manifest = stage(&path);
+    manifest.stages.clear();
+    let draft = Draft::new(path.clone(), manifest);
+    drop(draft.sign(&key(), &Silent, &Interrupt::new()).unwrap());
+    assert!(!path.join(PROVENANCE).exists());
     assert_eq!(problems(&verified(&path)), [""; 0]);
     std::fs::write(path.join(PROVENANCE), "{}").unwrap();
     let found = problems(&verified(&path));

@@ -237,10 +237,10 @@ fn survives_kill(event: usize, microseconds: u64) -> bool {
 fn killed_anywhere_leaves_whole_releases_or_none() {
     let killed = (0..).take_while(|event| survives_kill(*event, 0)).count();
     // Started, one per file and signed list, Finished.
-    assert_eq!(killed, 11);
+    assert_eq!(killed, 12);
     // Between the last file and the end lie syncs, the rename and the emptying of the staging.
     for microseconds in [20, 50, 100, 200, 400, 800, 1600, 3200] {
-        survives_kill(9, microseconds);
+        survives_kill(10, microseconds);
     }
 }
 
