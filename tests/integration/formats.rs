@@ -62,6 +62,7 @@ fn one_thread_bakes_the_same_bytes_of_every_format() {
     let again = Path::new(said.stdout.trim());
     let expected = [
         "manifest.json",
+        "minimal_1.0.0.cdx.json",
         "minimal_1.0.0.efi",
         "minimal_1.0.0.fixed.vhd",
         "minimal_1.0.0.iso",
@@ -69,6 +70,7 @@ fn one_thread_bakes_the_same_bytes_of_every_format() {
         "minimal_1.0.0.oci.tar",
         "minimal_1.0.0.qcow2",
         "minimal_1.0.0.raw",
+        "minimal_1.0.0.spdx.json",
         "minimal_1.0.0.tar.gz",
         "minimal_1.0.0.vhd",
         "minimal_1.0.0.vmdk",

@@ -7,7 +7,7 @@ use baker_build::look::{Look, Owners, Survey, survey};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::pipeline::Subject;
+use crate::pipeline::Artefact;
 use crate::ui::difference_text;
 use crate::workdir::write_atomically;
 
@@ -65,14 +65,14 @@ fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
 
 /// A side with its disk open.
 struct Opened {
-    subject: Subject,
+    artefact: Artefact,
     disk: Option<(Look, Survey, Owners)>,
 }
 
 impl Opened {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let subject = Subject::read(path)?;
-        let disk = match subject.look()? {
+        let artefact = Artefact::read(path)?;
+        let disk = match artefact.look()? {
             None => None,
             Some(look) => {
                 let surveyed = survey(&look).map_err(|error| {
@@ -87,14 +87,14 @@ impl Opened {
                 Some((look, survey, owners))
             }
         };
-        Ok(Self { subject, disk })
+        Ok(Self { artefact, disk })
     }
 
     fn side(&self) -> Side<'_> {
         let disk = self.disk.as_ref();
-        let recipe = self.subject.recipe.as_ref();
+        let recipe = self.artefact.recipe.as_ref();
         Side {
-            name: &self.subject.name,
+            name: &self.artefact.name,
             disk: disk.map(|(look, survey, owners)| OpenDisk {
                 look,
                 survey,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::pipeline::Subject;
+use crate::pipeline::Artefact;
 use crate::ui::{Answer, survey_text};
 
 /// Looks into a release, a draft or any disk image, without mounting it.
@@ -22,7 +22,7 @@ use crate::ui::{Answer, survey_text};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of a release or draft, or a disk image
-    subject: PathBuf,
+    artefact: PathBuf,
     /// List the files of the root, or those that match a pattern such as
     /// `/etc/**`
     #[arg(long, value_name = "GLOB", num_args = 0..=1, default_missing_value = "/**")]
@@ -45,9 +45,9 @@ struct Inspection<'a> {
 
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let subject = Subject::read(&args.subject)?;
-    let Some(look) = subject.look()? else {
-        let problem = format!("{} has no disk", args.subject.display());
+    let artefact = Artefact::read(&args.artefact)?;
+    let Some(look) = artefact.look()? else {
+        let problem = format!("{} has no disk", args.artefact.display());
         return Err(Failure::message(Exit::Usage, problem)
             .help("name a release, a draft or a disk image; bake a recipe first"));
     };
@@ -62,12 +62,12 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     let found = surveyed.as_ref().map(|(survey, _)| survey);
     let answer = Inspection {
-        name: &subject.name,
+        name: &artefact.name,
         disk: &look.disk,
         programs: &look.programs,
         root: found,
     };
-    let text = survey_text(&subject.name, &look, found);
+    let text = survey_text(&artefact.name, &look, found);
     context.answer(text.trim_end(), &answer)
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use baker_formats::pe::authenticode;
 use baker_model::manifest::FileRole;
 
-use super::Subject;
+use super::Artefact;
 use super::secure_boot::esp_programs;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -23,12 +23,12 @@ pub struct Adopted {
 impl Adopted {
     /// Reads the programs on the ESP of a release.
     pub fn of(release: &Path) -> Result<Self, Failure> {
-        let subject = Subject::read(release)?;
+        let artefact = Artefact::read(release)?;
         let unusable = |error: anyhow::Error| {
             Failure::new(Exit::Verify, error)
                 .context(format!("cannot take signatures from {}", release.display()))
         };
-        let manifest = subject.manifest.as_ref();
+        let manifest = artefact.manifest.as_ref();
         let disk = manifest
             .and_then(|manifest| manifest.file(FileRole::Disk))
             .ok_or_else(|| unusable(anyhow::anyhow!("it has no disk")))?;

@@ -4,6 +4,7 @@
 //! top to bottom. Work happens in a hidden folder beside the result, and the last step is a rename.
 
 mod adopt;
+mod artefact;
 mod bake;
 mod boot_keys;
 mod bundle;
@@ -20,7 +21,6 @@ mod release;
 mod report;
 mod secure_boot;
 mod smoke;
-mod subject;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ use baker_model::recipe::{Format, Recipe};
 use crate::exit::{Exit, Failure};
 
 pub use adopt::Adopted;
+pub use artefact::Artefact;
 pub use bake::{BakeRequest, bake_draft, refuse_draft};
 pub use boot_keys::{BootKeys, NewKeys};
 pub use bundle::{BundleRequest, bundle, unbundle};
@@ -42,7 +43,6 @@ pub use release::{Ending, ReleaseRequest, publish, refuse_existing, release, sig
 pub use report::{Copies, write_reports};
 pub use secure_boot::check_boot_signatures;
 pub use smoke::{Booted, Result as TestResult, answer_tests, run, test, test_foreign, today};
-pub use subject::Subject;
 pub use upgrade::upgrade;
 
 /// Files of a release that the pipeline itself names.

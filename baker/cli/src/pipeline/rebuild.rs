@@ -21,7 +21,7 @@ use baker_model::{Digest, Lock, Manifest};
 use nix::sys::stat::{Mode, umask};
 use serde::Serialize;
 
-use super::{LOCK, RECIPE, Subject};
+use super::{Artefact, LOCK, RECIPE};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::guest;
@@ -122,8 +122,9 @@ impl Compared {
 /// Bakes the release again and compares.
 pub fn rebuild(request: &RebuildRequest<'_>, context: &Context) -> Result<RebuildReport, Failure> {
     let started = Instant::now();
-    let subject = Subject::read(request.release)?;
-    let (Some(manifest), Some((folder, Some(lock)))) = (&subject.manifest, &subject.recipe) else {
+    let artefact = Artefact::read(request.release)?;
+    let (Some(manifest), Some((folder, Some(lock)))) = (&artefact.manifest, &artefact.recipe)
+    else {
         let problem = format!("{} has no recipe and lock", request.release.display());
         return Err(Failure::message(Exit::Verify, problem));
     };
@@ -131,7 +132,7 @@ pub fn rebuild(request: &RebuildRequest<'_>, context: &Context) -> Result<Rebuil
     let work = tempfile::tempdir().map_err(super::workdir_failure)?;
     provide(request, lock, work.path(), context)?;
     let draft = Second::new(work.path()).bake(request.release, context)?;
-    let made = Subject::read(&draft)?;
+    let made = Artefact::read(&draft)?;
     let again = made
         .manifest
         .ok_or_else(|| Failure::message(Exit::Internal, "the second bake left no manifest"))?;

@@ -308,9 +308,10 @@ pub fn test_foreign(
     context: &Context,
 ) -> std::result::Result<Vec<Result>, Failure> {
     let files = boot_files(evidence)?;
+    let subject = foreign.subject(&files)?;
     let bench = Bench {
         // Its form was told by its bytes; no plan names another.
-        subject: &|_| foreign.subject(&files),
+        subject: &|_| Ok(subject.clone()),
         boot: &|plan| foreign.boot(plan.firmware, host),
         host,
         evidence,

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::source::RecipeFolder;
 
 /// Something to look at.
-pub struct Subject {
+pub struct Artefact {
     /// How it is called: name and version, or the name of the file.
     pub name: String,
     /// What it says of itself, of a release or draft. It is not verified here.
@@ -26,7 +26,7 @@ pub struct Subject {
     disk: Option<PathBuf>,
 }
 
-impl Subject {
+impl Artefact {
     /// Reads what is small of `path`.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         if path.is_dir() && path.join(baker_ship::MANIFEST).is_file() {
