@@ -101,7 +101,7 @@ fn a_disk_is_equal_to_itself_in_another_format_and_differs_from_its_recipe_by_no
     )
     .unwrap();
     let said = compared(&minimal().recipe, &changed);
-    said.assert(11, &["differ"]);
+    said.assert(12, &["differ"]);
     assert!(
         said.stdout.contains("~ version: \"1.0.0\" -> \"1.0.1\""),
         "{said:#?}"

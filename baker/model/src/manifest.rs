@@ -148,6 +148,8 @@ pub enum FileRole {
     Spdx,
     /// The bill of materials with every file, `CycloneDX` 1.6 JSON.
     Cyclonedx,
+    /// The unified kernel image with the root inside.
+    NetbootUki,
 }
 
 /// One file of a release.

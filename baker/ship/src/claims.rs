@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use baker_model::Manifest;
 use baker_model::manifest::{FileRole, TestFact};
+use baker_model::plan::TestPlan;
 
 use crate::names;
 use crate::report::{Problem, Warning};
@@ -177,7 +178,7 @@ fn check_tests(manifest: &Manifest, findings: &mut Findings) {
 fn check_fact(manifest: &Manifest, fact: &TestFact, problems: &mut Vec<Problem>) {
     let mut plans = manifest.plans.iter();
     let plan = plans.find(|plan| plan.title() == fact.name);
-    let role = plan.map_or(FileRole::Disk, |plan| plan.format.role());
+    let role = plan.map_or(FileRole::Disk, TestPlan::booted);
     let is_disk = |disk| manifest.file(role).is_some_and(|file| file.sha256 == disk);
     if !is_disk(fact.disk) {
         let test = fact.name.clone();

@@ -9,6 +9,7 @@
 //! (`spec/v1/README.md`, "Parsing rules"); leaving them out never makes a result look better.
 
 use baker_model::manifest::{FileRole, TestFact};
+use baker_model::plan::TestPlan;
 use baker_model::{Digest, Manifest};
 use serde::{Deserialize, Serialize};
 
@@ -106,11 +107,7 @@ pub fn statement(manifest: &Manifest) -> Statement<TestResult> {
         evidence: files(&|role| role == FileRole::Evidence),
     };
     // Other forms of the disk count only when a test boots them.
-    let formats: Vec<FileRole> = manifest
-        .plans
-        .iter()
-        .map(|plan| plan.format.role())
-        .collect();
+    let formats: Vec<FileRole> = manifest.plans.iter().map(TestPlan::booted).collect();
     let subjects = files(&|role| is_booted(role) || formats.contains(&role));
     Statement::new(subjects, TEST_RESULT_TYPE, predicate)
 }

@@ -117,7 +117,13 @@ impl Machine {
 
     fn disk(&self, arguments: &mut Arguments, disk: &Disk) {
         let format = match disk.medium.format {
+            MediumFormat::Program => {
+                arguments.pair("-kernel", &disk.medium.path);
+                return;
+            }
             MediumFormat::Raw => "raw",
+            // A stick: NVMe knows no CD drives.
+            MediumFormat::Iso if self.bus == DiskBus::Nvme => "raw",
             MediumFormat::Qcow2 => "qcow2",
             MediumFormat::Vmdk => "vmdk",
             MediumFormat::Vpc => "vpc",

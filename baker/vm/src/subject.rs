@@ -45,8 +45,10 @@ pub enum MediumFormat {
     Vmdk,
     /// Virtual PC, Hyper-V generation 1: `.vhd`.
     Vpc,
-    /// A CD: attached read-only to a CD drive.
+    /// A CD: attached read-only to a CD drive; to a bus that knows none, as a disk.
     Iso,
+    /// No disk: an EFI program that firmware is handed, as it would be by a boot server.
+    Program,
 }
 
 /// Sizes that a plan can limit; none where it is not known.

@@ -4,6 +4,7 @@
 //! whoever has the same program has the same signed program. Each is checked against the digest
 //! before it is taken.
 
+use std::fs;
 use std::path::Path;
 
 use baker_formats::pe::authenticode;
@@ -21,7 +22,7 @@ pub struct Adopted {
 }
 
 impl Adopted {
-    /// Reads the programs on the ESP of a release.
+    /// Reads the programs on the ESP of a release, and its UKI for netboot.
     pub fn of(release: &Path) -> Result<Self, Failure> {
         let artefact = Artefact::read(release)?;
         let unusable = |error: anyhow::Error| {
@@ -33,7 +34,12 @@ impl Adopted {
             .and_then(|manifest| manifest.file(FileRole::Disk))
             .ok_or_else(|| unusable(anyhow::anyhow!("it has no disk")))?;
         let programs = esp_programs(&release.join(&disk.name)).map_err(unusable)?;
-        let signed = programs.into_values().filter(|program| {
+        let netboot = manifest.and_then(|manifest| manifest.file(FileRole::NetbootUki));
+        let netboot = netboot.map(|file| fs::read(release.join(&file.name)));
+        let netboot = netboot
+            .transpose()
+            .map_err(|error| unusable(error.into()))?;
+        let signed = programs.into_values().chain(netboot).filter(|program| {
             authenticode::signatures(program).is_ok_and(|signatures| !signatures.is_empty())
         });
         Ok(Self {

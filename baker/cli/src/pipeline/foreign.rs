@@ -43,10 +43,31 @@ pub struct Named<'a> {
 /// An image that baker did not make.
 #[derive(Debug)]
 pub struct Foreign {
-    medium: Option<Medium>,
+    image: Option<Image>,
     kernel: Option<DirectBoot>,
     digest: Digest,
     sizes: Sizes,
+}
+
+/// A disk image and what its bytes mean.
+#[derive(Debug)]
+struct Image {
+    path: PathBuf,
+    kind: Kind,
+}
+
+impl Image {
+    fn medium(&self) -> Medium {
+        let format = match self.kind {
+            Kind::Raw => MediumFormat::Raw,
+            Kind::Qcow2 => MediumFormat::Qcow2,
+            Kind::Vmdk => MediumFormat::Vmdk,
+            Kind::Vhd => MediumFormat::Vpc,
+            Kind::Iso => MediumFormat::Iso,
+        };
+        let path = self.path.clone();
+        Medium { path, format }
+    }
 }
 
 impl Foreign {
@@ -55,18 +76,18 @@ impl Foreign {
     /// # Errors
     /// It cannot be read, is of no kind that is taken, or leads to other files.
     pub fn read(named: Named<'_>, context: &Context) -> Result<Self, Failure> {
-        let medium = named
+        let image = named
             .image
             .map(|path| recognise(path, named.kind))
             .transpose()?;
-        let files: Vec<&Path> = match (&medium, &named.kernel) {
-            (Some(medium), _) => vec![&medium.path],
+        let files: Vec<&Path> = match (&image, &named.kernel) {
+            (Some(image), _) => vec![&image.path],
             (None, Some(direct)) => vec![&direct.kernel, &direct.initrd],
             (None, None) => Vec::new(),
         };
         let digest = digest(&files, context)?;
         let sizes = Sizes {
-            disk: medium.as_ref().and_then(|medium| data_size(&medium.path)),
+            disk: image.as_ref().and_then(|image| data_size(&image.path)),
             initrd: match &named.kernel {
                 Some(direct) => Some(metadata(&direct.initrd)?.len()),
                 None => None,
@@ -77,7 +98,7 @@ impl Foreign {
             metadata(&direct.kernel)?;
         }
         Ok(Self {
-            medium,
+            image,
             kernel: named.kernel,
             digest,
             sizes,
@@ -86,12 +107,12 @@ impl Foreign {
 
     /// One line for people: what is judged.
     pub fn summary(&self) -> String {
-        match &self.medium {
-            Some(medium) => {
-                let kind = kind_of(medium.format).name();
+        match &self.image {
+            Some(image) => {
+                let kind = image.kind.name();
                 format!(
                     "{}: image of kind {kind}, sha256 {}",
-                    medium.path.display(),
+                    image.path.display(),
                     self.digest
                 )
             }
@@ -101,8 +122,8 @@ impl Foreign {
 
     /// Name of its evidence folder.
     pub fn name(&self) -> String {
-        let file = match (&self.medium, &self.kernel) {
-            (Some(medium), _) => &medium.path,
+        let file = match (&self.image, &self.kernel) {
+            (Some(image), _) => &image.path,
             (None, Some(direct)) => &direct.kernel,
             (None, None) => return "image".to_owned(),
         };
@@ -113,7 +134,7 @@ impl Foreign {
     /// What is booted, with the probe's disk at `probe_disk`.
     fn subject_with(&self, probe_disk: PathBuf) -> Subject {
         Subject {
-            medium: self.medium.clone(),
+            medium: self.image.as_ref().map(Image::medium),
             digest: self.digest,
             root_hash: None,
             sizes: self.sizes,
@@ -152,7 +173,7 @@ impl Foreign {
             let text = format!("the test `{}` {problem}", plan.title());
             Err(Failure::message(Exit::Recipe, text).help(mend))
         };
-        match (plan.firmware, &self.medium, &self.kernel) {
+        match (plan.firmware, &self.image, &self.kernel) {
             (Firmware::Direct, _, None) => refuse(
                 "starts a kernel directly, but only a disk image was named",
                 "name the kernel with --kernel and its initrd with --initrd, or write another \
@@ -198,7 +219,7 @@ pub fn read_plans(path: &Path) -> Result<Vec<TestPlan>, Failure> {
 }
 
 /// The image and what its bytes mean; `chosen` wins where the bytes allow it.
-fn recognise(path: &Path, chosen: Option<Kind>) -> Result<Medium, Failure> {
+fn recognise(path: &Path, chosen: Option<Kind>) -> Result<Image, Failure> {
     metadata(path)?;
     let refused = |error: MediumError| {
         let mend = error.mend();
@@ -221,25 +242,8 @@ fn recognise(path: &Path, chosen: Option<Kind>) -> Result<Medium, Failure> {
             return Err(Failure::message(Exit::Usage, problem).help("leave --format out"));
         }
     };
-    let format = match kind {
-        Kind::Raw => MediumFormat::Raw,
-        Kind::Qcow2 => MediumFormat::Qcow2,
-        Kind::Vmdk => MediumFormat::Vmdk,
-        Kind::Vhd => MediumFormat::Vpc,
-        Kind::Iso => MediumFormat::Iso,
-    };
     let path = path.to_owned();
-    Ok(Medium { path, format })
-}
-
-const fn kind_of(format: MediumFormat) -> Kind {
-    match format {
-        MediumFormat::Raw => Kind::Raw,
-        MediumFormat::Qcow2 => Kind::Qcow2,
-        MediumFormat::Vmdk => Kind::Vmdk,
-        MediumFormat::Vpc => Kind::Vhd,
-        MediumFormat::Iso => Kind::Iso,
-    }
+    Ok(Image { path, kind })
 }
 
 /// Refuses what is not there and what is no regular file: a pipe would block, a device of this

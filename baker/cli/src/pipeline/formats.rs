@@ -23,14 +23,6 @@ pub(super) struct Parts<'a> {
     pub(super) root: &'a Tree,
     /// Its larger contents.
     pub(super) spool: &'a Spool,
-    /// The kernel.
-    pub(super) kernel: &'a [u8],
-    /// The initrd of the disk.
-    pub(super) initrd: &'a [u8],
-    /// The root as an image.
-    pub(super) image: &'a Path,
-    /// Its hash tree.
-    pub(super) tree: &'a Path,
 }
 
 /// Modules of the initrd: those of the recipe, and those that its formats need.
@@ -81,9 +73,10 @@ impl Baking<'_> {
             match format {
                 // Always there; the archive is made below, for both of its uses.
                 Format::Raw | Format::Tar | Format::Oci => continue,
+                // Made before the UKIs, which go with it.
                 Format::Netboot => {
-                    self.netboot(parts, &file, &out.join(&names.kernel))?;
                     add(names.kernel.clone(), FileRole::Kernel);
+                    add(names.netboot_uki.clone(), FileRole::NetbootUki);
                 }
                 Format::Qcow2 | Format::Vmdk | Format::Vhd | Format::VhdFixed | Format::Iso => {
                     self.convert(&out.join(&names.disk), parts.layout, format, &file)?;
@@ -131,21 +124,34 @@ impl Baking<'_> {
             .map(drop)
     }
 
-    fn netboot(&self, parts: &Parts<'_>, out: &Path, kernel: &Path) -> Result<(), Failure> {
+    /// Writes kernel and initrd for netboot, when they are asked for; gives the initrd. It is held
+    /// in memory, as the machines hold it that boot it.
+    pub(super) fn netboot(
+        &self,
+        out: &Path,
+        kernel: &[u8],
+        initrd: &[u8],
+        (root, tree): (&Path, &Path),
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        if !self.formats.contains(&Format::Netboot) {
+            return Ok(None);
+        }
+        let names = Names::of(&self.folder.recipe);
+        let path = out.join(names.file(Format::Netboot));
         let request = netboot::Request {
-            initrd: parts.initrd,
-            root: parts.image,
-            tree: parts.tree,
+            initrd,
+            root,
+            tree,
             epoch: self.lock.epoch,
-            out,
+            out: &path,
         };
+        let failed = |error| self.failed(error).context("cannot write the netboot pair");
         let netboot = || {
-            fs::write(kernel, parts.kernel)
-                .map_err(|error| self.failed(error).context("cannot write the kernel"))?;
+            fs::write(out.join(&names.kernel), kernel).map_err(failed)?;
             netboot::netboot(&request).map_err(|error| self.failed(error))
         };
-        self.stage(Format::Netboot.name(), netboot, |bytes| size(*bytes))
-            .map(drop)
+        self.stage(Format::Netboot.name(), netboot, |bytes| size(*bytes))?;
+        fs::read(&path).map(Some).map_err(failed)
     }
 
     fn archive(&self, parts: &Parts<'_>, out: &Path) -> Result<Archived, Failure> {

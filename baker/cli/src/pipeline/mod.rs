@@ -56,6 +56,8 @@ pub struct Names {
     pub uki: String,
     /// The kernel for netboot.
     pub kernel: String,
+    /// The unified kernel image for netboot.
+    pub netboot_uki: String,
     /// What all of these begin with.
     stem: String,
     /// The bill of materials, SPDX.
@@ -74,6 +76,7 @@ impl Names {
             disk: format!("{stem}{}", Format::Raw.ending()),
             uki: format!("{stem}.efi"),
             kernel: format!("{stem}.vmlinuz"),
+            netboot_uki: format!("{stem}.netboot.efi"),
             spdx: format!("{stem}.spdx.json"),
             cyclonedx: format!("{stem}.cdx.json"),
             stem,

@@ -180,10 +180,10 @@ fn prove(
 /// The digest of the file that was booted. Of a pair the digest of the larger one: the test has
 /// compared both with the manifest.
 fn booted_digest(result: &smoke::Result, manifest: &Manifest) -> Digest {
-    let pair = (result.evidence.plan.format == Format::Netboot)
-        .then(|| manifest.file(Format::Netboot.role()))
-        .flatten();
-    pair.map_or(result.evidence.disk_after, |file| file.sha256)
+    let plan = &result.evidence.plan;
+    let file = (plan.format == Format::Netboot).then(|| manifest.file(plan.booted()));
+    file.flatten()
+        .map_or(result.evidence.disk_after, |file| file.sha256)
 }
 
 /// Moves the draft of a failed release beside its evidence: the command that repeats a test boots

@@ -141,7 +141,7 @@ pub fn check_boot_signatures(folder: &Path, report: &mut Report) {
     }
 }
 
-/// Checks what firmware would check: the UKI, and every program on the disk's ESP, against the
+/// Checks what firmware would check: the UKIs, and every program on the disk's ESP, against the
 /// certificate of the release. Gives what is wrong; a release without Secure Boot has nothing
 /// wrong with it.
 fn check(folder: &Path, manifest: &Manifest) -> Vec<Problem> {
@@ -164,7 +164,7 @@ fn check(folder: &Path, manifest: &Manifest) -> Vec<Problem> {
     };
     for file in &manifest.files {
         let programs = match file.role {
-            FileRole::Uki => fs::read(folder.join(&file.name))
+            FileRole::Uki | FileRole::NetbootUki => fs::read(folder.join(&file.name))
                 .map(|bytes| BTreeMap::from([(file.name.clone(), bytes)]))
                 .map_err(anyhow::Error::from),
             FileRole::Disk => esp_programs(&folder.join(&file.name)),

@@ -181,10 +181,11 @@ impl Booted {
 /// `st_blocks` counts in these.
 const BLOCK: u64 = 512;
 
-/// What the manifest says of the disk in one of its forms.
-fn subject(booted: &Booted, format: Format) -> std::result::Result<Subject, Failure> {
-    let (disk, file_digest) = booted.file(format.role())?;
-    let kind = match format {
+/// What the manifest says of the file that a plan boots.
+fn subject(booted: &Booted, plan: &TestPlan) -> std::result::Result<Subject, Failure> {
+    let (disk, file_digest) = booted.file(plan.booted())?;
+    let kind = match plan.format {
+        Format::Netboot if plan.firmware.is_uefi() => Some(MediumFormat::Program),
         Format::Raw => Some(MediumFormat::Raw),
         Format::Qcow2 => Some(MediumFormat::Qcow2),
         Format::Vmdk => Some(MediumFormat::Vmdk),
@@ -243,7 +244,7 @@ pub(super) fn boot_quietly(
     let request = SmokeRequest {
         qemu: &host.qemu,
         accelerator: &host.accelerator,
-        subject: &subject(booted, plan.format)?,
+        subject: &subject(booted, plan)?,
         boot: &boot,
         tests: &tests,
         patience: patience(&tests, &boot, host),
@@ -288,9 +289,11 @@ pub fn test(
 ) -> std::result::Result<Vec<Result>, Failure> {
     let files = boot_files(evidence)?;
     let bench = Bench {
-        subject: &|format| subject(booted, format),
+        subject: &|plan| subject(booted, plan),
         boot: &|plan| match plan.format {
-            Format::Netboot => netboot::boot(booted).map(Boot::Direct),
+            Format::Netboot if plan.firmware == Firmware::Direct => {
+                netboot::boot(booted).map(Boot::Direct)
+            }
             _ => booted.boot(plan.firmware, host, &files),
         },
         host,
@@ -321,7 +324,7 @@ pub fn test_foreign(
 
 /// What all tests of one image share.
 struct Bench<'a> {
-    subject: &'a dyn Fn(Format) -> std::result::Result<Subject, Failure>,
+    subject: &'a dyn Fn(&TestPlan) -> std::result::Result<Subject, Failure>,
     boot: &'a dyn Fn(&TestPlan) -> std::result::Result<Boot, Failure>,
     host: &'a Host,
     evidence: &'a Path,
@@ -340,11 +343,11 @@ impl Bench<'_> {
             .iter()
             .map(|plan| self.evidence.join(plan.title()))
             .collect();
-        let groups = baker_vm::shared_boots(&(self.subject)(Format::Raw)?, plans);
+        let groups = baker_vm::shared_boots(&(self.subject)(&TestPlan::default())?, plans);
         let boots = groups.iter().map(|group| {
             let first = &plans[group[0]];
             let boot = (self.boot)(first)?;
-            let subject = (self.subject)(first.format)?;
+            let subject = (self.subject)(first)?;
             let tests: Vec<Test<'_>> = group
                 .iter()
                 .map(|&place| Test {

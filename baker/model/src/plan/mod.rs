@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::FileRole;
 use crate::recipe::Format;
 
 /// One smoke test: a machine, a deadline and what must hold (`[[test]]` of a recipe or of a plan
@@ -159,6 +160,15 @@ impl TestPlan {
     #[must_use]
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or(self.firmware.name())
+    }
+
+    /// The file of a release that is booted; of a kernel and its initrd the latter.
+    #[must_use]
+    pub fn booted(&self) -> FileRole {
+        match (self.format, self.firmware) {
+            (Format::Netboot, Firmware::Uefi | Firmware::UefiSecure) => FileRole::NetbootUki,
+            (format, _) => format.role(),
+        }
     }
 
     /// The machine that the plan wants; plans with equal shapes can share one boot.

@@ -26,7 +26,7 @@ pub enum Format {
     VhdFixed,
     /// A disk that is a CD too.
     Iso,
-    /// Kernel and initrd that come up without a disk: the root is in the initrd.
+    /// Kernel and initrd that come up without a disk, and both as a UKI: the root is in the initrd.
     Netboot,
     /// The root as a tar archive, gzip.
     Tar,
@@ -64,7 +64,7 @@ impl Format {
         }
     }
 
-    /// What its file's name ends in, behind name and version; of a pair the larger one.
+    /// What its file's name ends in, behind name and version; of netboot that of the initrd.
     #[must_use]
     pub const fn ending(self) -> &'static str {
         match self {

@@ -114,8 +114,9 @@ impl Recipe {
         for test in &self.tests {
             let format = test.format;
             let at = find_value(text, format.name());
-            if format == Format::Netboot && test.firmware != Firmware::Direct {
-                let problem = "a test of the format `netboot` needs firmware = \"direct\"";
+            if format == Format::Netboot && test.firmware == Firmware::Bios {
+                let problem = "BIOS starts no kernel by itself; a test of the format `netboot` \
+                               takes firmware = \"direct\", \"uefi\" or \"uefi-secure\"";
                 return Err(RecipeError::at(text, at, problem));
             }
             if !format.is_bootable() {
@@ -350,7 +351,11 @@ mod tests {
                 "nothing can boot",
             ),
             ("[[test]]\nformat = \"vmdk\"\n", "not made"),
-            ("[[test]]\nformat = \"netboot\"\n", "needs firmware"),
+            (
+                "[[test]]\nformat = \"netboot\"\nfirmware = \"bios\"\n",
+                "starts no kernel",
+            ),
+            ("[[test]]\nformat = \"netboot\"\n", "not made"),
         ];
         for (tables, words) in rows {
             let error = refused(&format!("{GOOD}{tables}"));

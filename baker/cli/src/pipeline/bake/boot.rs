@@ -24,6 +24,8 @@ const LOADER: &str = "systemd-boot";
 pub(super) struct Uki {
     pub(super) bytes: Vec<u8>,
     pub(super) loader: Vec<u8>,
+    /// The UKI that carries the root, for netboot.
+    pub(super) netboot: Option<Vec<u8>>,
 }
 
 /// The modules that the initrd of a recipe brings.
@@ -98,30 +100,34 @@ impl Baking<'_> {
         words.join(" ")
     }
 
+    /// The UKI of the disk; and that of netboot when `netboot` is its initrd.
     pub(super) fn uki(
         &self,
         os_release: &[u8],
         kernel: &kernel::KernelParts,
         boot: &kernel::BootParts,
-        initrd: &[u8],
+        (initrd, netboot): (&[u8], Option<&[u8]>),
         sealed: &Sealed,
     ) -> Result<Uki, Failure> {
-        let request = uki::Request {
-            stub: &boot.stub,
-            kernel: &kernel.image,
-            initrd,
-            command_line: &self.command_line(&sealed.root_hash),
-            os_release,
-            release: &kernel.release,
+        let make = |initrd| {
+            let request = uki::Request {
+                stub: &boot.stub,
+                kernel: &kernel.image,
+                initrd,
+                command_line: &self.command_line(&sealed.root_hash),
+                os_release,
+                release: &kernel.release,
+            };
+            uki::uki(&request).map_err(|error| self.failed(error))
         };
-        let bytes = uki::uki(&request).map_err(|error| self.failed(error))?;
         Ok(Uki {
-            bytes,
+            bytes: make(initrd)?,
             loader: boot.loader.clone(),
+            netboot: netboot.map(make).transpose()?,
         })
     }
 
-    /// Puts signatures over UKI and loader when there is a key.
+    /// Puts signatures over UKIs and loader when there is a key.
     pub(super) fn sign_boot(&self, unsigned: &Uki) -> Result<Uki, Failure> {
         let Some(keys) = self.boot_keys else {
             return Ok(self.adopt_signatures(unsigned.clone()));
@@ -133,9 +139,12 @@ impl Baking<'_> {
         self.stage(
             materials::SIGN_BOOT,
             || {
+                let netboot = unsigned.netboot.as_deref();
+                let netboot = netboot.map(|program| sign(&names.netboot_uki, program));
                 Ok(Uki {
                     bytes: sign(&names.uki, &unsigned.bytes)?,
                     loader: sign(LOADER, &unsigned.loader)?,
+                    netboot: netboot.transpose()?,
                 })
             },
             |_| format!("by {}", keys.keys().database.name()),
@@ -157,6 +166,9 @@ impl Baking<'_> {
         Uki {
             bytes: adopted.attach("the UKI", unsigned.bytes, self.context),
             loader: adopted.attach("the boot loader", unsigned.loader, self.context),
+            netboot: unsigned
+                .netboot
+                .map(|program| adopted.attach("the netboot UKI", program, self.context)),
         }
     }
 
@@ -170,6 +182,9 @@ impl Baking<'_> {
         let names = Names::of(&self.folder.recipe);
         let failed = |error: std::io::Error| self.failed(error).context("cannot write the draft");
         fs::write(out.join(&names.uki), &uki.bytes).map_err(failed)?;
+        if let Some(netboot) = &uki.netboot {
+            fs::write(out.join(&names.netboot_uki), netboot).map_err(failed)?;
+        }
         fs::write(out.join(RECIPE), &self.folder.text).map_err(failed)?;
         fs::write(out.join(LOCK), self.lock.to_text()).map_err(failed)?;
         let recipe = &self.folder.recipe;

@@ -186,11 +186,15 @@ impl Baking<'_> {
         let (sealed, initrd, files, hygiene) = (sealed?, initrd?, files?, hygiene?);
         let os_release = materials::file(&root, &spool, "usr/lib/os-release")
             .map_err(|error| self.failed(error))?;
+        let (image, tree) = (&sealed.image, &sealed.tree);
+        let netboot = self.netboot(out, &kernel.image, &initrd.bytes, (image, tree))?;
+        let initrds = (&initrd.bytes[..], netboot.as_deref());
         let uki = self.stage(
             "uki",
-            || self.uki(&os_release, &kernel, &boot, &initrd.bytes, &sealed),
+            || self.uki(&os_release, &kernel, &boot, initrds, &sealed),
             |uki| size(uki.bytes.len() as u64),
         )?;
+        drop(netboot);
         let materials = Materials {
             recipe: &self.folder.recipe,
             lock: self.lock,
@@ -212,10 +216,6 @@ impl Baking<'_> {
             layout: &disk.layout,
             root: &root,
             spool: &spool,
-            kernel: &kernel.image,
-            initrd: &initrd.bytes,
-            image: &sealed.image,
-            tree: &sealed.tree,
         };
         let mut pieces = self.formats(out, &parts)?;
         let written = materials::write(&documents, &Names::of(&self.folder.recipe), out);
