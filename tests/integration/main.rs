@@ -17,6 +17,7 @@ mod fetch_store;
 mod fetch_transfer;
 mod foreign;
 mod formats;
+mod gate;
 mod look;
 mod release;
 mod resolve_apt;
