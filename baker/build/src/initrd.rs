@@ -133,13 +133,14 @@ pub fn initrd(request: &Request<'_>) -> Result<Initrd, InitrdError> {
     }
 }
 
+/// A regular file of the archive: its path without the leading slash, and its bytes.
+pub type Member<'a> = (&'a str, std::borrow::Cow<'a, [u8]>);
+
 /// The regular files that go in, sorted: path without leading slash, and bytes.
 ///
 /// # Errors
 /// See [`InitrdError`].
-pub fn members<'a>(
-    request: &'a Request<'_>,
-) -> Result<Vec<(&'a str, std::borrow::Cow<'a, [u8]>)>, InitrdError> {
+pub fn members<'a>(request: &'a Request<'_>) -> Result<Vec<Member<'a>>, InitrdError> {
     let files = files(request)?.into_iter();
     Ok(files.map(|file| (file.path, file.bytes)).collect())
 }

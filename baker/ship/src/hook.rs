@@ -148,7 +148,7 @@ impl Signer for Hook {
         let bytes = ask(&self.program, &words, message, self.timeout).map_err(|source| {
             SigningError::Hook {
                 name: self.public.name().to_owned(),
-                source,
+                source: Box::new(source),
             }
         })?;
         Ok(Signature { algorithm, bytes })

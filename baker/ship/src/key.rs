@@ -266,7 +266,7 @@ impl Signer for Key {
         let bytes = self.secret.sign(message);
         let failed = |source| SigningError::File {
             name: self.public.name().to_owned(),
-            source: KeyError::Encode(source),
+            source: Box::new(KeyError::Encode(source)),
         };
         Ok(Signature {
             algorithm: self.public.algorithm(),

@@ -86,7 +86,7 @@ pub enum KeySourceError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: RequestError,
+        source: Box<RequestError>,
     },
     /// Several keys signed where one is wanted.
     #[error("several keys have signed the request {}, and one is wanted", path.display())]
@@ -120,10 +120,9 @@ impl KeySourceError {
             Self::File(error) => error.help(),
             Self::Hook(error) => Some(error.help()),
             Self::Token(error) => error.help(),
-            Self::Reply {
-                source: RequestError::Unsigned,
-                ..
-            } => Some("have it signed: baker sign REQUEST --key KEY".to_owned()),
+            Self::Reply { source, .. } if matches!(**source, RequestError::Unsigned) => {
+                Some("have it signed: baker sign REQUEST --key KEY".to_owned())
+            }
             Self::Reply { .. } | Self::Read { .. } | Self::Several { .. } => None,
         }
     }
@@ -213,7 +212,7 @@ pub fn replies(path: &Path) -> Result<Vec<Reply>, KeySourceError> {
         .and_then(|request| request.replies())
         .map_err(|source| KeySourceError::Reply {
             path: path.to_owned(),
-            source,
+            source: Box::new(source),
         })
 }
 

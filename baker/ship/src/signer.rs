@@ -63,7 +63,7 @@ pub enum SigningError {
         name: String,
         /// Why.
         #[source]
-        source: KeyError,
+        source: Box<KeyError>,
     },
     /// A key program does not sign.
     #[error("cannot sign with the key `{name}`")]
@@ -72,7 +72,7 @@ pub enum SigningError {
         name: String,
         /// Why.
         #[source]
-        source: HookError,
+        source: Box<HookError>,
     },
     /// A token does not sign.
     #[error("cannot sign with the key `{name}`")]
@@ -81,7 +81,7 @@ pub enum SigningError {
         name: String,
         /// Why.
         #[source]
-        source: TokenError,
+        source: Box<TokenError>,
     },
 }
 

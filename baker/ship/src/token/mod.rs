@@ -290,10 +290,10 @@ impl Signer for Token {
         let name = || self.public.name().to_owned();
         let mut bytes = signed.map_err(|source| SigningError::Token {
             name: name(),
-            source: TokenError::Refused {
+            source: Box::new(TokenError::Refused {
                 doing: "sign",
                 source,
-            },
+            }),
         })?;
         if algorithm == Algorithm::EcdsaP256Sha256 {
             // Tokens give the two numbers side by side.
