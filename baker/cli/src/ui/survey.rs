@@ -1,5 +1,6 @@
 //! What lies on a disk, for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use baker_build::look::{Look, Survey, human};
@@ -95,12 +96,13 @@ fn write_root(text: &mut String, survey: &Survey) -> std::fmt::Result {
     }
     write_packages(text, survey)?;
     let enabled = survey.units.iter().filter(|unit| unit.how != "masked");
-    let own: Vec<_> = enabled
-        .clone()
-        .filter(|unit| !unit.vendor)
-        .map(|unit| unit.name.as_str())
-        .collect();
-    let vendor = enabled.count() - own.len();
+    // A unit can be wanted by several, and have other names.
+    let names = |vendor| -> BTreeSet<&str> {
+        let those = enabled.clone().filter(|unit| unit.vendor == vendor);
+        those.map(|unit| unit.name.as_str()).collect()
+    };
+    let own = names(false);
+    let vendor = names(true).difference(&own).count();
     writeln!(
         text,
         "units      {} enabled here, {vendor} by packages",
