@@ -145,7 +145,7 @@ fn draft() -> &'static Path {
 }
 
 /// A copy of the draft under a name of its own.
-fn copied(home: &Path, name: &str) -> PathBuf {
+pub(super) fn copied(home: &Path, name: &str) -> PathBuf {
     let folder = home.join(name);
     fs::create_dir(&folder).unwrap();
     let copy = folder.join(draft().file_name().unwrap());

@@ -1,10 +1,14 @@
 //! Looking into disks, comparing them, and baking a release again.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use baker_build::anatomy::anatomy;
+use baker_model::manifest::FileRole;
+use baker_model::{Digest, Manifest};
 use baker_tests::bakery::{Locked, minimal, minimal_draft};
 use baker_tests::program::Said;
 
@@ -161,4 +165,40 @@ fn a_signed_release_is_baked_again_without_its_keys_and_is_the_same() {
         .find(|file| file["role"] == "disk");
     let disk = disk.unwrap();
     assert_eq!(disk["release"], disk["rebuilt"], "{report:#}");
+}
+
+/// A disk that its own inputs do not give: somebody changed it before it was signed.
+#[test]
+fn a_signed_disk_that_its_inputs_do_not_give_is_named_by_its_first_difference() {
+    let baker = &minimal().baker;
+    baker.ok(["key", "new", "changed.key", "--development"]);
+    let draft = crate::gate::copied(baker.home(), "before-signing");
+    let path = draft.join("minimal_1.0.0.raw");
+    let disk = File::options().read(true).write(true).open(&path).unwrap();
+    let map = anatomy(&disk, disk.metadata().unwrap().len()).unwrap();
+    let mut regions = map.regions().iter();
+    let inode = regions.find(|region| {
+        region
+            .structure
+            .to_string()
+            .ends_with("EROFS inode of /etc/hostname")
+    });
+    let at = inode.unwrap().range.start + 4;
+    let mut mode = [0; 1];
+    disk.read_exact_at(&mut mode, at).unwrap();
+    disk.write_all_at(&[mode[0] ^ 0o22], at).unwrap();
+    let file = draft.join("manifest.json");
+    let mut manifest = Manifest::parse(&fs::read(&file).unwrap()).unwrap();
+    let entry = manifest
+        .files
+        .iter_mut()
+        .find(|file| file.role == FileRole::Disk);
+    entry.unwrap().sha256 = Digest::of(&fs::read(&path).unwrap());
+    fs::write(&file, manifest.to_bytes()).unwrap();
+    let sign = ["--key", "changed.key", "--to", "changed-releases"].map(OsStr::new);
+    let said = baker.ok(["sign".as_ref(), draft.as_os_str()].into_iter().chain(sign));
+    let verify = ["verify", said.stdout.trim(), "--trust", "changed.key.pub"];
+    baker.ok(verify);
+    let said = baker.run(verify.iter().chain(&["--rebuild"]));
+    said.assert(7, &["EROFS inode", "/etc/hostname", "mode"]);
 }
