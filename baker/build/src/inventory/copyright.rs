@@ -1,7 +1,7 @@
 //! Licences out of `debian/copyright`, as far as it is machine-readable
 //! (<https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/>, "DEP-5").
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use baker_model::Digest;
 
@@ -15,7 +15,7 @@ const TEXT_LIMIT: usize = 256 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Licensing {
     /// An SPDX licence expression of all that applies to some file of the source; none when the
-    /// file is missing or for people only.
+    /// file is missing.
     pub expression: Option<String>,
     /// Licences that SPDX has no name for: id (`LicenseRef-...`) to name and text.
     pub others: BTreeMap<String, (String, String)>,
@@ -34,7 +34,7 @@ impl Licensing {
                 .any(|word| format.contains(word))
         };
         if !stanzas.first().is_some_and(is_format) {
-            return Self::default();
+            return Self::in_words(text);
         }
         let texts = texts(&stanzas);
         // The header's licence is of the package as a whole; stanzas with files are of those.
@@ -44,7 +44,7 @@ impl Licensing {
             .filter(|(index, stanza)| *index == 0 || stanza.get("Files").is_some())
             .filter_map(|(_, stanza)| synopsis(stanza));
         let mut others = BTreeMap::new();
-        let expressions: BTreeSet<String> = synopses
+        let expressions: Vec<String> = synopses
             .map(|synopsis| {
                 licence::expression(synopsis, &mut |name| {
                     let text = texts.get(name).map_or("", String::as_str);
@@ -52,18 +52,21 @@ impl Licensing {
                 })
             })
             .collect();
-        let together =
-            |expression: &String| match expression.contains(" OR ") && expressions.len() > 1 {
-                true => format!("({expression})"),
-                false => expression.clone(),
-            };
-        let joined = expressions
-            .iter()
-            .map(together)
-            .collect::<Vec<_>>()
-            .join(" AND ");
         Self {
-            expression: (!joined.is_empty()).then_some(joined),
+            expression: licence::all_of(&expressions),
+            others,
+        }
+    }
+
+    /// A file for people only: its whole text is the licence, and has no other name.
+    fn in_words(text: &str) -> Self {
+        if text.trim().is_empty() {
+            return Self::default();
+        }
+        let mut others = BTreeMap::new();
+        let Licence(id) = other("copyright", text, &mut others);
+        Self {
+            expression: Some(id),
             others,
         }
     }

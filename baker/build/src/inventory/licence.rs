@@ -1,5 +1,7 @@
 //! Licence names of Debian as those of SPDX.
 
+use std::collections::BTreeSet;
+
 /// An identifier that SPDX knows, or a `LicenseRef-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Licence(pub(super) String);
@@ -139,6 +141,51 @@ pub(super) fn expression(synopsis: &str, other: &mut dyn FnMut(&str) -> Licence)
     whole
 }
 
+/// The expression of everything that `expressions` ask for, each term once and sorted; none when
+/// they ask for nothing.
+pub(super) fn all_of(expressions: &[String]) -> Option<String> {
+    let terms: BTreeSet<&str> = expressions.iter().flat_map(|text| terms(text)).collect();
+    let together = |term: &&str| match splits(term, " OR ").len() > 1 && terms.len() > 1 {
+        true => format!("({term})"),
+        false => (*term).to_owned(),
+    };
+    let joined: Vec<String> = terms.iter().map(together).collect();
+    (!joined.is_empty()).then(|| joined.join(" AND "))
+}
+
+/// What must all hold, without the brackets around any of it.
+fn terms(expression: &str) -> Vec<&str> {
+    let is_choice = splits(expression, " OR ").len() > 1;
+    let parts = match is_choice {
+        true => vec![expression],
+        false => splits(expression, " AND "),
+    };
+    match parts[..] {
+        // Brackets around the whole.
+        [part] if part.starts_with('(') && !is_choice => terms(&part[1..part.len() - 1]),
+        [part] => (!part.is_empty()).then_some(part).into_iter().collect(),
+        _ => parts.into_iter().flat_map(terms).collect(),
+    }
+}
+
+/// The parts between `operator`, where it stands outside of brackets.
+fn splits<'a>(expression: &'a str, operator: &str) -> Vec<&'a str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
+    for (at, byte) in expression.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && expression.as_bytes()[at..].starts_with(operator.as_bytes()) => {
+                parts.push(&expression[start..at]);
+                start = at + operator.len();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&expression[start..]);
+    parts
+}
+
 fn bracketed(expression: String) -> String {
     match expression.contains(" AND ") || expression.contains(" OR ") {
         true => format!("({expression})"),
@@ -224,6 +271,25 @@ fn family(name: &str) -> Option<Licence> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_twice_stands_once() {
+        let rows: [(&[&str], _); 6] = [
+            (&["B AND A", "A AND B", "B"], Some("A AND B")),
+            (&["A OR B"], Some("A OR B")),
+            (&["A OR B", "(A OR B) AND C"], Some("(A OR B) AND C")),
+            (
+                &["((A OR B) AND (C AND D)) AND C"],
+                Some("(A OR B) AND C AND D"),
+            ),
+            (&["A AND B OR C", "B"], Some("(A AND B OR C) AND B")),
+            (&["", ""], None),
+        ];
+        for (given, expected) in rows {
+            let given: Vec<String> = given.iter().map(|&text| text.to_owned()).collect();
+            assert_eq!(all_of(&given).as_deref(), expected, "{given:?}");
+        }
+    }
 
     #[test]
     fn names_and_operators_become_those_of_spdx() {

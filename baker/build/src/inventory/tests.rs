@@ -157,5 +157,8 @@ fn packages_tell_source_maintainer_and_licence() {
     let expression = format!("(GPL-2.0-or-later OR MIT) AND {id}");
     assert_eq!(a.licensing.expression.as_deref(), Some(&*expression));
     assert_eq!(a.licensing, b.licensing, "a shared folder");
-    assert_eq!(c.licensing, Licensing::default());
+    let (id, (_, text)) = c.licensing.others.first_key_value().unwrap();
+    assert!(id.starts_with("LicenseRef-Debian-copyright-"), "{id}");
+    assert_eq!(text, "Free as in beer.");
+    assert_eq!(c.licensing.expression.as_ref(), Some(id));
 }
