@@ -63,6 +63,24 @@ pub struct Header {
     pub offset: u64,
 }
 
+impl Header {
+    /// A regular file of root's, mode 0644.
+    #[must_use]
+    pub fn of_file(path: &str, size: u64, mtime: i64) -> Self {
+        Self {
+            path: path.as_bytes().to_vec(),
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs: BTreeMap::new(),
+            size,
+            offset: 0,
+        }
+    }
+}
+
 /// A header block whose checksum is right.
 pub(super) struct Block<'a> {
     bytes: &'a [u8; BLOCK],

@@ -14,14 +14,12 @@ mod encode;
 mod error;
 mod header;
 mod pax;
-mod plain;
 mod reader;
 
 pub use archive::Archive;
 pub use encode::encode;
 pub use error::TarError;
 pub use header::{Header, Kind};
-pub use plain::plain_header;
 pub use reader::{Entry, Limits, Reader};
 
 /// Bytes of a block: headers and padded data are multiples of it.
