@@ -31,10 +31,12 @@ pub(crate) fn check(manifest: &Manifest) -> Findings {
     check_waivers(manifest, &mut findings);
     check_tests(manifest, &mut findings);
     check_hygiene(manifest, &mut findings.problems);
-    if let Some(source) = manifest.source.as_ref().filter(|source| source.dirty) {
-        findings.warnings.push(Warning::DirtySource {
+    match &manifest.source {
+        None => findings.warnings.push(Warning::NoSource),
+        Some(source) if source.dirty => findings.warnings.push(Warning::DirtySource {
             commit: source.commit.clone(),
-        });
+        }),
+        Some(_) => {}
     }
     findings
 }

@@ -37,6 +37,9 @@ pub const BUILD_TYPE: &str = "urn:baker:bake:1";
 /// can say so by the key that signs.
 pub const BUILDER: &str = "urn:baker:builder:1";
 
+/// The guest program, by the name that materials and programs have for it.
+const GUEST: &str = "baker-guest";
+
 /// The predicate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -181,7 +184,7 @@ pub fn statement(manifest: &Manifest, lock: &Lock) -> Statement<Provenance> {
     };
     let programs = [
         ("baker", manifest.baker.program),
-        ("baker-guest", Some(manifest.baker.guest)),
+        (GUEST, Some(manifest.baker.guest)),
     ];
     let programs = programs
         .into_iter()
@@ -214,10 +217,11 @@ fn materials(manifest: &Manifest, lock: &Lock) -> Vec<Material> {
         digest: BTreeMap::from([("gitCommit".to_owned(), source.commit.clone())]),
         annotations: annotations([("dirty", source.dirty.to_string())]),
     });
-    let texts = manifest
-        .files
-        .iter()
-        .filter(|file| matches!(file.role, FileRole::Recipe | FileRole::Lock))
+    let of_roles = |roles: &'static [FileRole]| {
+        let files = manifest.files.iter();
+        files.filter(move |file| roles.contains(&file.role))
+    };
+    let texts = of_roles(&[FileRole::Recipe, FileRole::Lock])
         .map(|file| material(&file.name, None, file.sha256, []));
     let local = lock.files.iter().map(|file| {
         let size = ("size", file.size.to_string());
@@ -230,11 +234,24 @@ fn materials(manifest: &Manifest, lock: &Lock) -> Vec<Material> {
     });
     let archives = lock.archives.iter().flat_map(of_archive);
     let packages = lock.packages.iter().map(of_package);
+    let guest = material(
+        GUEST,
+        None,
+        lock.guest.sha256,
+        [("kind", "guest".to_owned())],
+    );
+    // What boot programs are signed with is chosen where the bake runs, and gets onto the disk.
+    let certificates = of_roles(&[FileRole::Certificate]).map(|file| {
+        let kind = ("kind", "certificate".to_owned());
+        material(&file.name, None, file.sha256, [kind])
+    });
     source
         .chain(texts)
         .chain(local)
         .chain(archives)
         .chain(packages)
+        .chain([guest])
+        .chain(certificates)
         .collect()
 }
 

@@ -458,6 +458,9 @@ pub enum Warning {
         /// The commit.
         commit: String,
     },
+    /// The recipe was outside of any work tree, or the release is from before this was said.
+    #[error("the recipe was in no commit: nobody can look up where it comes from")]
+    NoSource,
     /// The folder has another name than the release.
     #[error("the folder is called `{found}`, but this is the release `{expected}`")]
     Renamed {

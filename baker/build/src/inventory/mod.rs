@@ -66,8 +66,8 @@ pub struct BootRequest<'a> {
     pub kernel: &'a [u8],
     /// systemd-stub as its package has it.
     pub stub: &'a [u8],
-    /// systemd-boot as its package has it.
-    pub loader: &'a [u8],
+    /// systemd-boot as its package has it; none when it is not on the disk.
+    pub loader: Option<&'a [u8]>,
     /// The UKI that was made of them, unsigned.
     pub uki: &'a [u8],
 }
@@ -198,28 +198,20 @@ pub fn boot(request: BootRequest<'_>) -> Result<Vec<Item>, InventoryError> {
             .map_err(|source| InventoryError::Program { what, source })
     };
     let image = What::File(Fingerprint::of(request.kernel));
-    let rows = [
-        (Place::Uki, "linux", kernel, image),
-        (
-            Place::Uki,
-            "stub",
-            boot.clone(),
-            program("UEFI stub", request.stub)?,
-        ),
-        (
-            Place::Esp,
-            "loader",
-            boot,
-            program("boot loader", request.loader)?,
-        ),
-        (
-            Place::Esp,
-            "uki",
-            Owner::Effect("uki".to_owned()),
-            program("UKI", request.uki)?,
-        ),
-    ];
-    items.extend(rows.map(|(place, path, owner, what)| Item::new(place, path, owner, what)));
+    let (stub, uki) = (
+        program("UEFI stub", request.stub)?,
+        program("UKI", request.uki)?,
+    );
+    let made = Owner::Effect("uki".to_owned());
+    items.extend([
+        Item::new(Place::Uki, "linux", kernel, image),
+        Item::new(Place::Uki, "stub", boot.clone(), stub),
+        Item::new(Place::Esp, "uki", made, uki),
+    ]);
+    if let Some(loader) = request.loader {
+        let loader = program("boot loader", loader)?;
+        items.push(Item::new(Place::Esp, "loader", boot, loader));
+    }
     Ok(items)
 }
 

@@ -172,7 +172,20 @@ pub(super) fn claims(request: &Request<'_>, faults: &mut Vec<Fault>) -> BTreeMap
         };
         (program.path.clone(), claims)
     });
-    claims.collect()
+    let claims = claims.collect();
+    let on_esp = |path| match path {
+        "uki" => request.programs.iter().any(|program| program.uki.is_some()),
+        _ => request.programs.iter().any(|program| program.uki.is_none()),
+    };
+    let of_esp = request
+        .records
+        .iter()
+        .filter(|record| record.place == Place::Esp);
+    for record in of_esp.filter(|record| !on_esp(record.path.as_str())) {
+        let path = format!("{}:{}", Place::Esp.name(), record.path);
+        faults.push(Fault::Missing { path });
+    }
+    claims
 }
 
 fn find<'a>(request: &Request<'a>, place: Place, path: &str) -> Option<&'a Record> {

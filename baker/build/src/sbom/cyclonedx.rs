@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Request, hex, person, purl};
+use super::{OWN_NAME, Request, hex, person, purl};
 use crate::inventory::{Item, Owner, PackageFacts, What};
 
 pub(super) const OWNER: &str = "baker:owner";
@@ -174,6 +174,9 @@ fn guest(request: &Request<'_>) -> Component {
     Component {
         bom_ref: Some(purl.clone()),
         purl: Some(purl),
+        supplier: Some(Organisation {
+            name: OWN_NAME.to_owned(),
+        }),
         hashes: vec![sha256(request.guest().as_bytes())],
         licenses: vec![Licence {
             expression: env!("CARGO_PKG_LICENSE").to_owned(),

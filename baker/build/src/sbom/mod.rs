@@ -20,6 +20,9 @@ use crate::inventory::Inventory;
 
 pub use read::{ReadError, Record, read};
 
+/// Who supplies what baker itself brings.
+const OWN_NAME: &str = "baker";
+
 /// What the documents are about, and by whom.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {

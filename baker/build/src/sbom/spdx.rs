@@ -7,7 +7,7 @@
 use serde::Serialize;
 use sha1::Digest as _;
 
-use super::{Request, hex, person, purl};
+use super::{OWN_NAME, Request, hex, person, purl};
 use crate::inventory::{Fingerprint, Item, Owner, PackageFacts, Place};
 
 const NOTHING: &str = "NOASSERTION";
@@ -168,6 +168,7 @@ fn image(request: &Request<'_>, files: &[(&Item, &Fingerprint)]) -> Package {
 
 fn guest(request: &Request<'_>) -> Package {
     Package {
+        supplier: Some(format!("Organization: {OWN_NAME}")),
         checksums: vec![checksum("SHA256", request.guest().as_bytes())],
         license_declared: OWN_LICENCE.to_owned(),
         external_refs: vec![purl_of(purl::of_guest(request.baker_version))],

@@ -33,7 +33,8 @@ pub struct Args {
     /// of the trust folder says]
     #[arg(long, value_name = "NUMBER")]
     threshold: Option<NonZeroUsize>,
-    /// Refuse a release whose recipe had changes that are in no commit
+    /// Refuse a release whose recipe had changes that are in no commit, or was in
+    /// no commit at all
     #[arg(long)]
     refuse_dirty: bool,
     /// Account for every byte of the disk, too: package, recipe, effect, or
@@ -77,8 +78,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     )
     .map_err(|error| context.failure(Exit::Verify, error))?;
     pipeline::check_boot_signatures(&args.release, &mut report);
-    let dirty = |warning: &Warning| matches!(warning, Warning::DirtySource { .. });
-    let refused = args.refuse_dirty && report.warnings.iter().any(dirty);
+    let refused = args.refuse_dirty.then(|| dirt(&report)).flatten();
     let account = match args.pins {
         true => Some(pipeline::account(&args.release, context)?),
         false => None,
@@ -92,7 +92,10 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     let faults = account.iter().flat_map(|account| &account.faults);
     let faults: Vec<String> = faults.map(ToString::to_string).collect();
-    if refused || !report.is_good() || account.as_ref().is_some_and(|account| !account.is_good()) {
+    if refused.is_some()
+        || !report.is_good()
+        || account.as_ref().is_some_and(|account| !account.is_good())
+    {
         if context.printer().answer() == Answer::Json {
             context.printer().json(&answers)?;
         }
@@ -100,8 +103,8 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         for problem in &report.problems {
             text.push_str(&format!("\n- {problem}"));
         }
-        if refused {
-            text.push_str("\n- the recipe had changes that are in no commit (--refuse-dirty)");
+        if let Some(dirt) = refused {
+            text.push_str(&format!("\n- {dirt} (--refuse-dirty)"));
         }
         for fault in faults.iter().take(NAMED) {
             text.push_str(&format!("\n- {fault}"));
@@ -112,8 +115,11 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         }
         let help = report.problems.iter().find_map(Problem::help);
         let failure = Failure::message(Exit::Verify, text);
-        let usual = "get the release again from whoever published it".to_owned();
-        return Err(failure.help(help.map_or(usual, str::to_owned)));
+        let usual = match refused {
+            Some(_) if report.is_good() => "commit the recipe, and release it again",
+            _ => "get the release again from whoever published it",
+        };
+        return Err(failure.help(help.unwrap_or(usual)));
     }
     let table = account.as_ref().map(table).unwrap_or_default();
     let text = format!("{}{table}", praise(&report));
@@ -123,6 +129,15 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         return rebuild(args, context);
     }
     context.answer(&text, &answers)
+}
+
+/// Why nobody can look up what the release was made of.
+fn dirt(report: &Report) -> Option<&'static str> {
+    report.warnings.iter().find_map(|warning| match warning {
+        Warning::DirtySource { .. } => Some("the recipe had changes that are in no commit"),
+        Warning::NoSource => Some("the recipe was in no commit"),
+        _ => None,
+    })
 }
 
 /// Who answers for how many bytes of the disk.

@@ -8,9 +8,10 @@ use baker_build::describe::{Bytes, Piece};
 use baker_build::inventory::{self, BootRequest, InventoryError, Item};
 use baker_build::kernel::{BootParts, KernelParts};
 use baker_build::sbom::{self, Documents};
-use baker_build::{PackageText, Spool};
+use baker_build::{PackageText, Spool, hygiene};
 use baker_fetch::{Presence, Store, StoreError};
 use baker_model::manifest::FileRole;
+use baker_model::recipe::Format;
 use baker_model::tree::{Kind, LastLink, TreePath};
 use baker_model::{Digest, Interrupt, Lock, Recipe, Tree};
 
@@ -20,7 +21,10 @@ use crate::source::RecipeFolder;
 /// The stage that only a recipe with Secure Boot has.
 pub const SIGN_BOOT: &str = "sign-boot";
 
-/// The stages in the order in which data flows; some of them run at the same time.
+/// The last stage of a bake.
+const DESCRIBE: &str = "describe";
+
+/// The stages up to the raw disk, in the order in which data flows; some run at the same time.
 const STAGES: [&str; 12] = [
     "kernel",
     "assemble",
@@ -29,19 +33,27 @@ const STAGES: [&str; 12] = [
     "image",
     "verity",
     "inventory",
+    hygiene::STAGE,
     "uki",
     "sbom",
     SIGN_BOOT,
     "disk",
-    "describe",
 ];
 
 /// The stages of a bake, for its provenance.
-pub fn stages(is_signed: bool) -> Vec<String> {
-    let ran = STAGES
-        .iter()
-        .filter(|stage| is_signed || **stage != SIGN_BOOT);
-    ran.map(|&stage| stage.to_owned()).collect()
+pub fn stages(is_signed: bool, formats: &[Format]) -> Vec<String> {
+    let to_disk = STAGES
+        .into_iter()
+        .filter(|stage| is_signed || *stage != SIGN_BOOT);
+    // The layer of an OCI image is the archive.
+    let is_made = |format: &Format| match format {
+        Format::Raw => false,
+        Format::Tar => formats.contains(&Format::Tar) || formats.contains(&Format::Oci),
+        other => formats.contains(other),
+    };
+    let forms = Format::ALL.into_iter().filter(is_made).map(Format::name);
+    let all = to_disk.chain(forms).chain([DESCRIBE]);
+    all.map(str::to_owned).collect()
 }
 
 /// Puts the recipe's local files into the store, so that all inputs of a release are there when
@@ -77,6 +89,8 @@ pub struct Materials<'a> {
     pub kernel: &'a KernelParts,
     /// Stub and loader.
     pub boot: &'a BootParts,
+    /// True when the loader is on the disk.
+    pub has_loader: bool,
     /// The initrd.
     pub initrd: &'a Packed,
     /// The UKI, unsigned.
@@ -111,7 +125,7 @@ impl Materials<'_> {
             initrd: &self.initrd.files,
             kernel: &self.kernel.image,
             stub: &self.boot.stub,
-            loader: &self.boot.loader,
+            loader: self.has_loader.then_some(&self.boot.loader),
             uki: self.uki,
         })?);
         let of_boot = self.kernel.packages.iter().chain(&self.boot.packages);
@@ -154,4 +168,19 @@ pub fn file(tree: &Tree, spool: &Spool, path: &str) -> anyhow::Result<Vec<u8>> {
         anyhow::bail!("the root has no {wanted}");
     };
     Ok(spool.read(content)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stages_follow_from_what_is_made() {
+        let plain = stages(false, &[Format::Raw]);
+        assert!(!plain.iter().any(|stage| stage == SIGN_BOOT));
+        assert_eq!(plain[plain.len() - 2..], ["disk", "describe"]);
+        let more = stages(true, &[Format::Oci, Format::Qcow2]);
+        let end = ["sign-boot", "disk", "qcow2", "tar", "oci", "describe"];
+        assert_eq!(more[more.len() - end.len()..], end);
+    }
 }

@@ -52,6 +52,7 @@ fn every_input_is_a_material_and_no_host_is_named() {
         ),
         ("debian/pool/main/libc++.deb", of("libc++")),
         ("debian/pool/main/linux.deb", of("linux")),
+        ("baker-guest", lock().guest.sha256.to_string()),
     ];
     let expected: Vec<(&str, &str)> = expected.iter().map(|(n, d)| (*n, d.as_str())).collect();
     assert_eq!(found, expected);

@@ -23,7 +23,8 @@ const LOADER: &str = "systemd-boot";
 #[derive(Clone)]
 pub(super) struct Uki {
     pub(super) bytes: Vec<u8>,
-    pub(super) loader: Vec<u8>,
+    /// systemd-boot, for disks with more than one version on them.
+    pub(super) loader: Option<Vec<u8>>,
     /// The UKI that carries the root, for netboot.
     pub(super) netboot: Option<Vec<u8>>,
 }
@@ -100,6 +101,11 @@ impl Baking<'_> {
         words.join(" ")
     }
 
+    /// A disk with one version has nothing to choose, and no loader on it.
+    pub(super) fn has_loader(&self) -> bool {
+        self.folder.recipe.disk.slots > 1
+    }
+
     /// The UKI of the disk; and that of netboot when `netboot` is its initrd.
     pub(super) fn uki(
         &self,
@@ -122,7 +128,7 @@ impl Baking<'_> {
         };
         Ok(Uki {
             bytes: make(initrd)?,
-            loader: boot.loader.clone(),
+            loader: self.has_loader().then(|| boot.loader.clone()),
             netboot: netboot.map(make).transpose()?,
         })
     }
@@ -143,7 +149,11 @@ impl Baking<'_> {
                 let netboot = netboot.map(|program| sign(&names.netboot_uki, program));
                 Ok(Uki {
                     bytes: sign(&names.uki, &unsigned.bytes)?,
-                    loader: sign(LOADER, &unsigned.loader)?,
+                    loader: unsigned
+                        .loader
+                        .as_deref()
+                        .map(|loader| sign(LOADER, loader))
+                        .transpose()?,
                     netboot: netboot.transpose()?,
                 })
             },
@@ -165,7 +175,9 @@ impl Baking<'_> {
         };
         Uki {
             bytes: adopted.attach("the UKI", unsigned.bytes, self.context),
-            loader: adopted.attach("the boot loader", unsigned.loader, self.context),
+            loader: unsigned
+                .loader
+                .map(|loader| adopted.attach("the boot loader", loader, self.context)),
             netboot: unsigned
                 .netboot
                 .map(|program| adopted.attach("the netboot UKI", program, self.context)),
@@ -188,10 +200,10 @@ impl Baking<'_> {
         fs::write(out.join(RECIPE), &self.folder.text).map_err(failed)?;
         fs::write(out.join(LOCK), self.lock.to_text()).map_err(failed)?;
         let recipe = &self.folder.recipe;
-        let loader = disk::Loader {
-            program: &uki.loader,
+        let loader = uki.loader.as_deref().map(|program| disk::Loader {
+            program,
             menu_seconds: recipe.boot.menu_seconds,
-        };
+        });
         let request = disk::Request {
             path: &out.join(&names.disk),
             name: &recipe.name,
@@ -201,7 +213,7 @@ impl Baking<'_> {
             epoch: self.lock.epoch,
             disk: &recipe.disk,
             uki: &uki.bytes,
-            loader: Some(loader),
+            loader,
             root: &sealed.image,
             tree: &sealed.tree,
             root_hash: *sealed.root_hash.as_bytes(),
