@@ -21,6 +21,10 @@ pub struct Args {
     /// what differs from it
     #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
     from_bundle: Option<PathBuf>,
+    /// Public key that must have signed the release in the bundle; may be repeated
+    /// [default: those of the config file]
+    #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
+    trust: Vec<PathBuf>,
     /// Folder of releases
     #[arg(long, default_value = "out/releases", value_name = "FOLDER")]
     to: PathBuf,
@@ -50,7 +54,10 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let scratch = tempfile::tempdir().map_err(|error| Failure::new(Exit::Internal, error))?;
-    let unpack = |path: &PathBuf| pipeline::unbundle(path, scratch.path(), context);
+    let unpack = |path: &PathBuf| {
+        let trust = context.trust(&args.trust)?;
+        pipeline::unbundle(path, scratch.path(), &trust, context)
+    };
     let bundle = args.from_bundle.as_ref().map(unpack).transpose()?;
     let given = args.recipe.as_deref().unwrap_or(Path::new("."));
     let path = bundle
@@ -69,7 +76,13 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         true => None,
         false => Some(context.key(args.key.as_deref())?),
     };
-    let boot_keys = context.boot_keys(&folder, args.secure_boot.as_deref())?;
+    let kept = bundle.as_ref().and_then(|bundle| bundle.boot_keys.as_ref());
+    let given = match (kept, &args.secure_boot) {
+        // What was signed is signed: keys at hand are for who wants other signatures.
+        (Some(_), None) => None,
+        (_, flag) => context.boot_keys(&folder, flag.as_deref())?,
+    };
+    let boot_keys = given.as_ref().or(kept);
     if folder.recipe.boot.secure_boot && boot_keys.is_none() {
         let problem = "the recipe asks for Secure Boot, but no keys are named";
         return Err(Failure::message(Exit::Usage, problem).help(MAKE_BOOT_KEYS));
@@ -92,7 +105,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         bake: BakeRequest {
             folder: &folder,
             lock: &lock,
-            boot_keys: boot_keys.as_ref(),
+            boot_keys,
             formats: None,
             adopted: None,
             threads: args.threads,

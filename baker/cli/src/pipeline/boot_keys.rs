@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::{fmt, fs};
 
+use anyhow::Context as _;
 use baker_formats::efivars::{KeyRole, Keys, Time, Update, signature_list};
 use baker_formats::pe::authenticode;
 use baker_formats::x509::{Certificate, PublicKey, Request};
@@ -41,6 +42,8 @@ enum Hand {
     Key(Box<dyn Signer>),
     /// Nobody's yet: what is to be signed is written down.
     Request(Mutex<Vec<Item>>),
+    /// Somebody's long ago: certificate tables of the very programs, kept.
+    Kept(Vec<Vec<u8>>),
 }
 
 impl BootKeys {
@@ -71,6 +74,12 @@ impl BootKeys {
         })
     }
 
+    /// Signatures that were kept, for programs that are made again.
+    pub(super) fn kept(keys: Keys, tables: Vec<Vec<u8>>) -> Self {
+        let hand = Hand::Kept(tables);
+        Self { hand, keys }
+    }
+
     /// The certificates.
     pub fn keys(&self) -> &Keys {
         &self.keys
@@ -79,7 +88,7 @@ impl BootKeys {
     /// What is to be signed elsewhere; nothing when the key is here.
     pub fn requested(&self) -> Vec<Item> {
         match &self.hand {
-            Hand::Key(_) => Vec::new(),
+            Hand::Key(_) | Hand::Kept(_) => Vec::new(),
             Hand::Request(items) => items.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -103,6 +112,19 @@ impl BootKeys {
                 let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
                 items.push(item);
                 Ok(program.to_vec())
+            }
+            Hand::Kept(tables) => {
+                let mut attached = tables
+                    .iter()
+                    .filter_map(|table| authenticode::attach_table(program, table).ok());
+                let (signed, _) =
+                    attached
+                        .find(|(_, is_for_it)| *is_for_it)
+                        .with_context(|| {
+                            format!("no signature was kept for {name} as it is now: it differs")
+                        })?;
+                authenticode::verify(&signed, &self.keys.database)?;
+                Ok(signed)
             }
         }
     }

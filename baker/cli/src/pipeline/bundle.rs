@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! bundle.json          format version, the release, and name, size and SHA-256 of all below
+//! boot/<digest>        signatures for Secure Boot, by Authenticode digest of their program
 //! inputs/<sha256>      packages, signed lists and indexes, local files, as the store has them
 //! keys/<name>.pub      the public keys that were given
 //! program/baker        the program that made the release, when it is the one that bundles
@@ -20,13 +21,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use baker_fetch::{Presence, Store};
+use baker_formats::pe::authenticode;
 use baker_formats::tar;
-use baker_model::manifest::{FileRole, ReleaseFile};
-use baker_model::{Digest, Digester, Lock, Manifest};
-use baker_ship::Trust;
+use baker_model::manifest::{FileRole, ReleaseFile, SecureBoot};
+use baker_model::{Digest, Digester, Lock, Manifest, Silent};
+use baker_ship::{Problem, Trust, Warning};
 use serde::{Deserialize, Serialize};
 
-use super::{LOCK, RECIPE};
+use super::{BootKeys, LOCK, RECIPE, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::program;
@@ -36,6 +38,9 @@ const BUNDLE_VERSION: u32 = 1;
 
 /// The first member.
 const INDEX: &str = "bundle.json";
+
+/// Folder of the signatures for Secure Boot.
+const BOOT: &str = "boot";
 
 /// Most of a bundle is packed already; what is not becomes a third of its size at this level.
 const LEVEL: i32 = 3;
@@ -118,6 +123,9 @@ fn write(request: &BundleRequest<'_>, store: &Store, context: &Context) -> anyho
     add_release(&mut places, request.release, &manifest)?;
     add_inputs(&mut places, &lock, store)?;
     add_local(&mut places, &lock, store, request.recipe)?;
+    if manifest.secure_boot.is_some() {
+        add_boot(&mut places, request.release, &manifest)?;
+    }
     for key in request.trust.keys() {
         let name = format!("keys/{}.pub", key.name());
         places.insert(name, Place::Memory(key.to_text().into_bytes()));
@@ -136,8 +144,7 @@ fn write(request: &BundleRequest<'_>, store: &Store, context: &Context) -> anyho
         manifest: Digest::of(&bytes),
         files: files.collect::<anyhow::Result<_>>()?,
     };
-    let mtime = u64::try_from(manifest.epoch).unwrap_or_default();
-    pack(&index, &places, mtime, request.to, context)?;
+    pack(&index, &places, manifest.epoch, request.to, context)?;
     Ok(Bundled {
         release: index.release,
         path: request.to.to_owned(),
@@ -166,23 +173,41 @@ fn lock(release: &Path, manifest: &Manifest) -> anyhow::Result<Lock> {
     Ok(lock)
 }
 
+/// True for what a bundle holds as it is; all else is made again.
+fn is_kept(file: &ReleaseFile) -> bool {
+    use FileRole::{Certificate, Cyclonedx, Evidence, Lock, Recipe, Spdx};
+    matches!(
+        file.role,
+        Certificate | Cyclonedx | Evidence | Lock | Recipe | Spdx
+    )
+}
+
+/// The signatures of the boot programs: whoever makes the release again has no key for them.
+fn add_boot(
+    places: &mut BTreeMap<String, Place>,
+    release: &Path,
+    manifest: &Manifest,
+) -> anyhow::Result<()> {
+    let disk = manifest.file(FileRole::Disk).context("it has no disk")?;
+    for (path, program) in secure_boot::esp_programs(&release.join(&disk.name))? {
+        let table = authenticode::certificate_table(&program)
+            .with_context(|| format!("cannot take the signature of {path}"))?;
+        let name = format!("{BOOT}/{}", authenticode::digest(&program)?);
+        places.insert(name, Place::Memory(table.to_vec()));
+    }
+    Ok(())
+}
+
 /// All of a release that a bake does not make.
 fn add_release(
     places: &mut BTreeMap<String, Place>,
     release: &Path,
     manifest: &Manifest,
 ) -> anyhow::Result<()> {
-    let is_kept = |file: &&ReleaseFile| {
-        use FileRole::{Certificate, Cyclonedx, Evidence, Lock, Recipe, Spdx};
-        matches!(
-            file.role,
-            Certificate | Cyclonedx | Evidence | Lock | Recipe | Spdx
-        )
-    };
     let named = manifest
         .files
         .iter()
-        .filter(is_kept)
+        .filter(|file| is_kept(file))
         .map(|file| file.name.as_str());
     let signed = [
         baker_ship::MANIFEST,
@@ -300,7 +325,7 @@ fn digest(reader: &mut dyn Read) -> io::Result<(Digest, u64)> {
 fn pack(
     index: &Index,
     places: &BTreeMap<String, Place>,
-    mtime: u64,
+    mtime: i64,
     to: &Path,
     context: &Context,
 ) -> anyhow::Result<()> {
@@ -310,8 +335,7 @@ fn pack(
     let mut text = serde_json::to_vec_pretty(index)?;
     text.push(b'\n');
     let mut append = |name: &str, size: u64, reader: &mut dyn Read| -> anyhow::Result<()> {
-        let header = tar::plain_header(name, size, mtime);
-        out.write_all(&header.with_context(|| format!("{name} is too long for a bundle"))?)?;
+        out.write_all(&tar::encode(&tar::Header::of_file(name, size, mtime)))?;
         let copied = io::copy(&mut reader.take(size), &mut out)?;
         anyhow::ensure!(copied == size, "{name} became shorter while it was read");
         let padding = size.next_multiple_of(tar::BLOCK as u64) - size;
@@ -345,17 +369,67 @@ pub struct Unbundled {
     pub recipe: PathBuf,
     /// The manifest of the bundled release.
     pub manifest: Manifest,
+    /// What the boot programs were signed with, when they were.
+    pub boot_keys: Option<BootKeys>,
 }
 
-/// Unpacks a bundle: recipe and release into `folder`, inputs into the store.
-pub fn unbundle(path: &Path, folder: &Path, context: &Context) -> Result<Unbundled, Failure> {
+/// Unpacks a bundle: recipe and release into `folder`, inputs into the store. The release in it
+/// must be signed by whom `trust` says: the keys in a bundle vouch for nothing.
+pub fn unbundle(
+    path: &Path,
+    folder: &Path,
+    trust: &Trust,
+    context: &Context,
+) -> Result<Unbundled, Failure> {
     let store = context.store()?;
-    unpack(path, folder, &store, context).map_err(|error| {
+    let unbundled = unpack(path, folder, &store, context).map_err(|error| {
         context
             .failure(Exit::Verify, error)
             .context(format!("the bundle {} cannot be used", path.display()))
             .help("get the bundle again from whoever keeps it")
-    })
+    })?;
+    check_release(path, folder, &unbundled.manifest, trust, context)?;
+    Ok(unbundled)
+}
+
+/// Verifies the release, as far as it is in the bundle: all else is made again and compared.
+fn check_release(
+    path: &Path,
+    folder: &Path,
+    manifest: &Manifest,
+    trust: &Trust,
+    context: &Context,
+) -> Result<(), Failure> {
+    let release = folder.join("release");
+    let report = baker_ship::verify(&release, trust, &Silent, context.interrupt())
+        .map_err(|error| context.failure(Exit::Verify, error))?;
+    let is_left_out = |problem: &Problem| {
+        let files = &manifest.files;
+        matches!(problem, Problem::Missing { name }
+            if files.iter().any(|file| file.name == *name && !is_kept(file)))
+    };
+    for warning in &report.warnings {
+        // The folder is this function's own.
+        if !matches!(warning, Warning::Renamed { .. }) {
+            context.printer().warn(&warning.to_string());
+        }
+    }
+    let mut problems = report
+        .problems
+        .iter()
+        .filter(|p| !is_left_out(p))
+        .peekable();
+    if problems.peek().is_none() {
+        return Ok(());
+    }
+    let mut text = format!("the release in {} does not verify:", path.display());
+    let mut help = None;
+    for problem in problems {
+        text.push_str(&format!("\n- {problem}"));
+        help = help.or(problem.help());
+    }
+    Err(Failure::message(Exit::Verify, text)
+        .help(help.unwrap_or("get the bundle again from whoever keeps it")))
 }
 
 fn unpack(
@@ -366,29 +440,48 @@ fn unpack(
 ) -> anyhow::Result<Unbundled> {
     let file = File::open(path)?;
     let mut reader = tar::Reader::new(zstd::Decoder::new(file)?, tar::Limits::default());
-    let mut index = index(&mut reader)?;
-    while let Some(mut entry) = reader.next_entry()? {
+    let index = index(&mut reader)?;
+    // Members lie in the order of the index, so each is known before a byte of it is read.
+    for member in &index {
         anyhow::ensure!(!context.interrupt().is_raised(), "interrupted");
-        let name = String::from_utf8(entry.header.path.clone())?;
-        let found = index.iter().position(|member| member.name == name);
-        let found = found.with_context(|| format!("`{name}` is in it, but not in its index"))?;
-        let member = index.swap_remove(found);
-        let (sha256, size) = match name.strip_prefix("inputs/") {
-            Some(_) => store.put(&mut entry)?,
-            None => keep(&mut entry, folder, &name)?,
+        let name = &member.name;
+        let entry = reader.next_entry();
+        let entry = entry.with_context(|| format!("`{name}` is damaged, or what is before it"))?;
+        let mut entry = entry.with_context(|| format!("`{name}` is missing"))?;
+        let is_it = entry.header.path == name.as_bytes() && entry.header.size == member.size;
+        anyhow::ensure!(is_it, "`{name}` is not where its index says");
+        let read = match name.strip_prefix("inputs/") {
+            Some(_) => store.put(&mut entry).map_err(anyhow::Error::from),
+            None => keep(&mut entry, folder, name),
         };
+        let (sha256, size) = read.with_context(|| format!("`{name}` is damaged"))?;
         let is_named = (sha256, size) == (member.sha256, member.size);
         anyhow::ensure!(is_named, "`{name}` was altered");
     }
-    index.sort();
-    if let Some(member) = index.first() {
-        anyhow::bail!("`{}` is missing", member.name);
-    }
-    let (manifest, _) = manifest(&folder.join("release"))?;
+    let more = reader.next_entry().context("its end is damaged")?;
+    anyhow::ensure!(more.is_none(), "it holds more than its index says");
+    let release = folder.join("release");
+    let (manifest, _) = manifest(&release)?;
+    let boot_keys = match &manifest.secure_boot {
+        Some(secure) => Some(boot_keys(folder, &release, secure)?),
+        None => None,
+    };
     let recipe = folder.join("recipe");
     // The chain that the bundled release's signature stands for: manifest, lock, inputs.
     lock(&recipe, &manifest)?;
-    Ok(Unbundled { recipe, manifest })
+    Ok(Unbundled {
+        recipe,
+        manifest,
+        boot_keys,
+    })
+}
+
+/// Certificates and signatures of the boot programs.
+fn boot_keys(folder: &Path, release: &Path, secure: &SecureBoot) -> anyhow::Result<BootKeys> {
+    let keys = secure_boot::read_keys(release, secure)?;
+    let entries = fs::read_dir(folder.join(BOOT)).context("it has no signatures for boot")?;
+    let tables = entries.map(|entry| fs::read(entry?.path()));
+    Ok(BootKeys::kept(keys, tables.collect::<io::Result<_>>()?))
 }
 
 /// The members that must follow.

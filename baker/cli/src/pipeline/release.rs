@@ -109,26 +109,17 @@ pub fn publish(signed: Signed, to: &Path, context: &Context) -> Result<PathBuf, 
         })
 }
 
-/// Compares what was made again with what it must be. The disk also holds signatures for Secure
-/// Boot: it is equal where the same keys signed, and the root is in any case.
+/// Compares what was made again with what it must be. Forms of the disk also hold signatures for
+/// Secure Boot: they are equal where the same keys signed, and the root is in any case.
 fn refuse_other(expected: &Manifest, found: &Manifest) -> Result<(), Failure> {
-    let file = |manifest: &Manifest, role| manifest.file(role).map(|file| file.sha256);
-    let roles = [
-        FileRole::Disk,
-        FileRole::Uki,
-        FileRole::Spdx,
-        FileRole::Cyclonedx,
-    ];
     let same_keys = expected.secure_boot == found.secure_boot;
-    let role = roles.into_iter().find(|&role| {
-        let is_signed = matches!(role, FileRole::Disk | FileRole::Uki);
-        (same_keys || !is_signed) && file(expected, role) != file(found, role)
-    });
-    let what = match role {
+    let differs = |file: &&ReleaseFile| {
+        let made = found.files.iter().find(|made| made.name == file.name);
+        is_made_again(file.role, same_keys) && made.map(|made| made.sha256) != Some(file.sha256)
+    };
+    let what = match expected.files.iter().find(differs) {
         _ if expected.root_hash != found.root_hash => "root",
-        Some(FileRole::Disk) => "disk",
-        Some(FileRole::Uki) => "UKI",
-        Some(_) => "bill of materials",
+        Some(file) => file.name.as_str(),
         None => return Ok(()),
     };
     let problem = format!("the {what} that was made is another than that of the bundled release");
@@ -136,6 +127,16 @@ fn refuse_other(expected: &Manifest, found: &Manifest) -> Result<(), Failure> {
         "use the program in the bundle: baker {} made the release, this is baker {}",
         expected.baker.version, found.baker.version
     )))
+}
+
+/// True for what a second bake with the same keys for Secure Boot, or with others, must make equal.
+fn is_made_again(role: FileRole, same_keys: bool) -> bool {
+    use FileRole::{Certificate, Disk, Evidence, Iso, Qcow2, Uki, Vhd, VhdFixed, Vmdk};
+    match role {
+        Evidence => false,
+        Certificate | Disk | Iso | Qcow2 | Uki | Vhd | VhdFixed | Vmdk => same_keys,
+        _ => true,
+    }
 }
 
 /// Boots the draft by every plan and puts verdicts and evidence into it.

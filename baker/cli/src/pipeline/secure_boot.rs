@@ -105,7 +105,8 @@ fn enrolled(template: &Path, keys: &Keys, scratch: &Path) -> anyhow::Result<Path
     Ok(path)
 }
 
-fn read_keys(folder: &Path, secure: &SecureBoot) -> anyhow::Result<Keys> {
+/// The certificates that a manifest names, each with the digest that it names.
+pub(super) fn read_keys(folder: &Path, secure: &SecureBoot) -> anyhow::Result<Keys> {
     let read = |fact: &BootCertificate| {
         read_certificate(folder, fact).with_context(|| format!("cannot use `{}`", fact.file))
     };

@@ -186,13 +186,29 @@ pub struct Unsigned {
 /// # Errors
 /// One of them is no program, or `signed` carries no signature that can be read.
 pub fn adopt(program: &[u8], signed: &[u8]) -> Result<(Vec<u8>, bool), AuthenticodeError> {
-    let taken = signatures(signed)?;
+    attach_table(program, certificate_table(signed)?)
+}
+
+/// The certificate table of a signed program: all its signatures, as they lie in it.
+///
+/// # Errors
+/// It is no PE32+ file, or it has no signature.
+pub fn certificate_table(signed: &[u8]) -> Result<&[u8], AuthenticodeError> {
+    let headers = Image::parse(signed)?;
+    let range = table(signed, &headers)?.ok_or(AuthenticodeError::Unsigned)?;
+    Ok(signed.get(range).unwrap_or_default())
+}
+
+/// The program with a certificate table in place of any that it has; and whether all signatures in
+/// the table are for this program.
+///
+/// # Errors
+/// It is no program, or the table holds no signature that can be read.
+pub fn attach_table(program: &[u8], entries: &[u8]) -> Result<(Vec<u8>, bool), AuthenticodeError> {
+    let taken = signatures_in(entries, 0)?;
     if taken.is_empty() {
         return Err(AuthenticodeError::Unsigned);
     }
-    let signed_headers = Image::parse(signed)?;
-    let range = table(signed, &signed_headers)?.unwrap_or_default();
-    let entries = signed.get(range).unwrap_or_default();
     let headers = Image::parse(program)?;
     let mut bytes = unsigned(program, &headers)?;
     let digest = digest_of(&bytes, &headers)?;
@@ -319,7 +335,11 @@ pub fn signatures(program: &[u8]) -> Result<Vec<Signature>, AuthenticodeError> {
         return Ok(Vec::new());
     };
     let start = table.start;
-    let mut rest = program.get(table).unwrap_or_default();
+    signatures_in(program.get(table).unwrap_or_default(), start)
+}
+
+/// The signatures of a certificate table that begins at `start` of its file.
+fn signatures_in(mut rest: &[u8], start: usize) -> Result<Vec<Signature>, AuthenticodeError> {
     let mut found = Vec::new();
     while let Some((header, _)) = rest.split_first_chunk::<ENTRY_HEADER>() {
         let [a, b, c, d, _, _, kind, high] = *header;
