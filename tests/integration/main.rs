@@ -5,9 +5,11 @@
     reason = "a test that cannot go on has failed; helpers of tests are tests too"
 )]
 
+mod account;
 mod arm64;
 mod bake;
 mod boot;
+mod bundles;
 mod configure;
 mod drill;
 mod errors;

@@ -150,15 +150,20 @@ impl<'a> Parsed<'a> {
 
     /// True when one signer is `certificate` and its signature stands over the content.
     pub(crate) fn is_signed_by(&self, certificate: &Certificate) -> bool {
+        self.signature_by(certificate).is_some()
+    }
+
+    /// The signature of `certificate` over the content, when there is a good one.
+    pub(crate) fn signature_by(&self, certificate: &Certificate) -> Option<&'a [u8]> {
         let name = certificate.issuer_and_serial();
         let named = self
             .signers
             .iter()
             .filter(|signer| signer.certificate == name);
         let content = self.content.map(|content| content.content);
-        named
+        let mut good = named
             .filter(|signer| signer.digest == id::SHA256)
-            .any(|signer| match (signer.attributes, content) {
+            .filter(|signer| match (signer.attributes, content) {
                 (Some(found), Some(content)) => {
                     let mut message = found.whole.to_vec();
                     message[0] = tag::SET;
@@ -167,7 +172,8 @@ impl<'a> Parsed<'a> {
                 }
                 (None, Some(content)) => certificate.key().accepts(content, signer.signature),
                 (_, None) => false,
-            })
+            });
+        good.next().map(|signer| signer.signature)
     }
 }
 

@@ -315,6 +315,12 @@ fn by_digest(
         return Err(Fault::Altered { path: full, what });
     }
     let proof = match (&record.owner, request.shipped) {
+        (Owner::Guest, _) => {
+            if !request.pinned.contains(&found) {
+                return Err(Fault::Guest { path: full });
+            }
+            Proof::Lock
+        }
         (Owner::Package(package), Some(shipped)) => {
             if !shipped.holds(package, &found) {
                 let package = package.to_string();

@@ -60,6 +60,10 @@ fn claim(request: &Request<'_>, record: &Record, node: &Node) -> Result<(Holder,
     }
     let holder = holder_of(&record.owner).ok_or_else(|| Fault::Nobody { path: path() })?;
     let proof = match (&record.owner, &node.kind) {
+        // Names and numbers of what lies in it, each of which has a claim of its own.
+        (_, Kind::Directory) => {
+            return Ok((Holder::Structure("EROFS".to_owned()), Proof::Rebuilt));
+        }
         (Owner::Package(package), kind) => match holds(request, package, kind) {
             Some(true) => Proof::Package,
             Some(false) => {

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use baker_formats::erofs;
+use baker_formats::{erofs, fat};
 use baker_model::{Digest, Tree};
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ pub struct Request<'a> {
     pub differences: &'a [Range<u64>],
     /// What the packages hold, when the store has them.
     pub shipped: Option<&'a Shipped>,
-    /// Digests that the recipe and its lock name: local files and written contents.
+    /// Digests that the recipe and its lock name: local files, written contents, the guest.
     pub pinned: &'a BTreeSet<Digest>,
 }
 
@@ -152,6 +152,12 @@ pub enum Fault {
     #[error("{path} is not what its packages make")]
     Made {
         /// The program.
+        path: String,
+    },
+    /// The guest program is another.
+    #[error("{path} is not the guest program that the lock names")]
+    Guest {
+        /// Where it lies.
         path: String,
     },
     /// A file belongs to nobody.
@@ -278,9 +284,8 @@ fn holder(
         | Structure::Blank { .. } => Some((Holder::Fill, Proof::Rebuilt)),
         Structure::Program { path, part } => programs.get(path).and_then(|claims| match part {
             ProgramPart::Section(name) => claims.section(name),
-            ProgramPart::Certificates | ProgramPart::CertificateEntry | ProgramPart::CheckSum => {
-                Some((Holder::Signature, Proof::Itself))
-            }
+            ProgramPart::Certificates => Some((Holder::Signature, Proof::Itself)),
+            ProgramPart::CertificateEntry | ProgramPart::CheckSum => structure("PE"),
             _ => claims.program(),
         }),
         Structure::Mbr(_) | Structure::Table { .. } => structure("partition table"),
@@ -288,6 +293,9 @@ fn holder(
         Structure::Esp(EspPart::File(_)) => {
             Some((Holder::Effect("disk".to_owned()), Proof::Rebuilt))
         }
+        Structure::Esp(
+            EspPart::Slack(_) | EspPart::Volume(fat::Part::FreeClusters | fat::Part::Tail),
+        ) => Some((Holder::Fill, Proof::Rebuilt)),
         Structure::Esp(_) => structure("ESP"),
         // Nothing here knows what a data partition or a SquashFS holds, byte for byte.
         Structure::Root { .. } | Structure::Data { .. } => structure("partition"),

@@ -1,7 +1,7 @@
 //! The account of a release's disk: what is on it, made again from itself, and compared with its
 //! bill of materials and the packages of the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
@@ -58,7 +58,8 @@ pub fn account(folder: &Path, context: &Context) -> Result<Account, Failure> {
 }
 
 /// What a release says of itself, each file checked against the manifest.
-struct Release {
+struct Release<'a> {
+    folder: &'a Path,
     manifest: Manifest,
     recipe: Recipe,
     lock: Lock,
@@ -66,8 +67,8 @@ struct Release {
     disk: PathBuf,
 }
 
-impl Release {
-    fn read(folder: &Path) -> anyhow::Result<Self> {
+impl<'a> Release<'a> {
+    fn read(folder: &'a Path) -> anyhow::Result<Self> {
         let manifest = Manifest::parse(&fs::read(folder.join(baker_ship::MANIFEST))?)?;
         let bytes = |role, what| {
             let file = manifest.file(role);
@@ -91,6 +92,7 @@ impl Release {
             .file(FileRole::Disk)
             .context("the release has no disk")?;
         Ok(Self {
+            folder,
             disk: folder.join(&disk.name),
             records,
             recipe,
@@ -110,13 +112,14 @@ impl Release {
                 FileSource::Content(text) => Some(Digest::of(text.as_bytes())),
                 FileSource::Local(_) => None,
             });
-        local.chain(written).collect()
+        let guest = self.lock.guest.sha256;
+        local.chain(written).chain([guest]).collect()
     }
 }
 
 /// What the account is made with.
 struct Bench<'a> {
-    release: &'a Release,
+    release: &'a Release<'a>,
     store: &'a Store,
     scratch: &'a Path,
     spool: Spool,
@@ -133,8 +136,10 @@ impl Bench<'_> {
         let bytes = secure_boot::esp_programs(path)?;
         let programs = bytes.iter().map(|(path, bytes)| pins::program(path, bytes));
         let mut programs: Vec<Program> = programs.collect::<Result<_, _>>()?;
-        let shipped = self.shipped(&root, &mut programs)?;
-        let made = self.made_again(&root, &bytes, &programs)?;
+        let mut again = BTreeMap::new();
+        let shipped = self.shipped(&root, &mut programs, &mut again)?;
+        let again = self.signed_again(&bytes, again)?;
+        let made = self.made_again(&root, &again, &programs)?;
         let differences = differences(&file, &File::open(&made)?, size)?;
         Ok(pins::account(&pins::Request {
             regions: map.regions(),
@@ -171,11 +176,37 @@ impl Bench<'_> {
         Ok(tree)
     }
 
+    /// The programs as the packages make them, or without their signatures, with their signatures
+    /// put together anew: nothing hides beside a signature, or in a checksum.
+    fn signed_again(
+        &self,
+        found: &BTreeMap<String, Vec<u8>>,
+        mut again: BTreeMap<String, Vec<u8>>,
+    ) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+        let secure = self.release.manifest.secure_boot.as_ref();
+        let keys = secure.map(|secure| secure_boot::read_keys(self.release.folder, secure));
+        let keys = keys.transpose()?;
+        let mut programs = BTreeMap::new();
+        for (path, found) in found {
+            let unsigned = match again.remove(path) {
+                Some(made) => made,
+                None => authenticode::strip(found)?,
+            };
+            let signed = keys.as_ref().map(|keys| {
+                let signed = authenticode::carry_over(&unsigned, found, &keys.database);
+                // Whether the signature holds is the question of who verifies the release.
+                signed.unwrap_or_else(|_| found.clone())
+            });
+            programs.insert(path.clone(), signed.unwrap_or(unsigned));
+        }
+        Ok(programs)
+    }
+
     /// A disk made of what lies on the disk.
     fn made_again(
         &self,
         root: &Tree,
-        bytes: &std::collections::BTreeMap<String, Vec<u8>>,
+        bytes: &BTreeMap<String, Vec<u8>>,
         programs: &[Program],
     ) -> anyhow::Result<PathBuf> {
         let (recipe, lock) = (&self.release.recipe, self.release.lock.digest());
@@ -226,8 +257,14 @@ impl Bench<'_> {
         Ok(path)
     }
 
-    /// What the packages hold; none when the store lacks one. Makes the programs again of them.
-    fn shipped(&self, root: &Tree, programs: &mut [Program]) -> anyhow::Result<Option<Shipped>> {
+    /// What the packages hold; none when the store lacks one. Makes the programs again of them,
+    /// and puts those that are equal into `again`.
+    fn shipped(
+        &self,
+        root: &Tree,
+        programs: &mut [Program],
+        again: &mut BTreeMap<String, Vec<u8>>,
+    ) -> anyhow::Result<Option<Shipped>> {
         let (recipe, lock) = (&self.release.recipe, &self.release.lock);
         for package in &lock.packages {
             let presence = self.store.presence(&package.sha256, package.size)?;
@@ -270,17 +307,18 @@ impl Bench<'_> {
             }
         }
         for program in programs {
-            let digest = match &program.uki {
-                None => authenticode::digest(&boot.loader)?,
-                Some(parts) => {
-                    let bytes = self.uki(root, parts, &kernel, &boot.stub, &initrd)?;
-                    authenticode::digest(&bytes)?
-                }
+            let bytes = match &program.uki {
+                None => boot.loader.clone(),
+                Some(parts) => self.uki(root, parts, &kernel, &boot.stub, &initrd)?,
             };
-            program.rebuilt = match digest == program.authenticode {
+            let is_same = authenticode::digest(&bytes)? == program.authenticode;
+            program.rebuilt = match is_same {
                 true => Rebuilt::Same,
                 false => Rebuilt::Other,
             };
+            if is_same {
+                again.insert(program.path.clone(), bytes);
+            }
         }
         Ok(Some(shipped))
     }

@@ -227,6 +227,24 @@ pub fn attach_table(program: &[u8], entries: &[u8]) -> Result<(Vec<u8>, bool), A
     Ok((bytes, agrees))
 }
 
+/// The program with the signature by `certificate` that `signed` carries, put together anew: all
+/// that others may have added to the table of `signed` is not in it.
+///
+/// # Errors
+/// One of them is no program, or `signed` carries no signature by `certificate` over `program`.
+pub fn carry_over(
+    program: &[u8],
+    signed: &[u8],
+    certificate: &Certificate,
+) -> Result<Vec<u8>, AuthenticodeError> {
+    for signature in signatures(signed)? {
+        if let Some(bytes) = Parsed::read(&signature.der)?.signature_by(certificate) {
+            return prepare(program, certificate)?.attach(bytes);
+        }
+    }
+    Err(AuthenticodeError::Unsigned)
+}
+
 /// What is needed to sign `program` in the name of `certificate`. Signatures that it has already
 /// are left out.
 ///

@@ -215,3 +215,25 @@ proptest! {
         drop(signatures(&signed));
     }
 }
+
+#[test]
+fn what_is_carried_over_is_the_signature_alone() {
+    let key = TestKey::rsa();
+    let certificate = key.certificate("baker db");
+    let good = sign(&program(), &key, &certificate);
+    let again = |signed: &[u8]| carry_over(&strip(signed).unwrap(), signed, &certificate);
+    assert_eq!(again(&good).unwrap(), good);
+    // The checksum is nobody's secret, and the end of the table is behind the signature.
+    let checksum = Image::parse(&good).unwrap().optional + optional::CHECK_SUM;
+    for at in [checksum, good.len() - 1] {
+        let mut planted = good.clone();
+        planted[at] ^= 1;
+        verify(&planted, &certificate).unwrap();
+        assert_eq!(again(&planted).unwrap(), good, "{at:#x}");
+    }
+    let stranger = TestKey::ecdsa().certificate("stranger");
+    assert!(carry_over(&program(), &good, &stranger).is_err());
+    let mut other = program();
+    other[0x450] ^= 1;
+    assert!(carry_over(&other, &good, &certificate).is_err());
+}
