@@ -9,7 +9,7 @@
 //!   is traced to its package, to recipe and lock, or to a named effect;
 //! - structure of a format: writing the same contents again, with ids derived from the lock, gives
 //!   the very same bytes;
-//! - a signature by the release's key for Secure Boot;
+//! - a signature by the release's key for Secure Boot, put together anew;
 //! - fill: zeros.
 
 mod boot;
