@@ -1,5 +1,6 @@
 //! The account of a disk: every byte of it has a holder, and a planted one is named.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -53,96 +54,63 @@ fn pins(said: &Said) -> Value {
     account.unwrap()
 }
 
+/// Where a byte is planted: what that is, and how far from the beginning of such a region.
+fn place(structure: &Structure) -> Option<(&'static str, u64)> {
+    use Structure::{Blank, Esp, Gap, HashTree, Mbr, Program, Root, Table};
+    use anatomy::{EspPart, MbrPart, ProgramPart, RootPart, TablePart, TreePart};
+    Some(match structure {
+        Mbr(MbrPart::BootCode) => ("boot code", 9),
+        Table { part, .. } if *part == TablePart::HeaderRest => ("header of the table", 0),
+        Gap => ("gap between partitions", 0),
+        Esp(EspPart::Volume(fat::Part::Reserved)) => ("reserved sectors of the ESP", 0),
+        Esp(EspPart::Volume(fat::Part::FreeTable(0))) => ("free entries of the FAT", 0),
+        Esp(EspPart::Volume(fat::Part::FreeClusters)) => ("free clusters", 5000),
+        Esp(EspPart::EntryNotes(_)) => ("times of a file on the ESP", 0),
+        Esp(EspPart::FreeEntries(_)) => ("free entries of a folder on the ESP", 20),
+        Esp(EspPart::Slack(_)) => ("slack behind a file on the ESP", 0),
+        Program { part, .. } if *part == ProgramPart::CheckSum => ("checksum of a program", 0),
+        Program { part, .. } if *part == ProgramPart::Certificates => ("end of a signature", END),
+        Root { part, .. } => match part {
+            RootPart::Erofs(erofs::Part::Padding, _) => ("padding inside of the root", 0),
+            RootPart::Rest => ("tail of the root", 0),
+            _ => return None,
+        },
+        HashTree { part, .. } if *part == TreePart::SuperBlockRest => ("hash tree", 0),
+        Blank { .. } => ("the empty slot", 70_000),
+        _ => return None,
+    })
+}
+
+/// The last byte of a region.
+const END: u64 = u64::MAX;
+
+/// How many places there are.
+const PLACES: usize = 15;
+
 #[test]
 fn a_planted_byte_is_named_wherever_it_lies() {
-    use anatomy::{EspPart, MbrPart, ProgramPart, RootPart, TablePart, TreePart};
     let planted = locked().baker.home().join("planted bytes");
     copy_folder(&release().folder, &planted);
     let path = file(&planted, FileRole::Disk);
     let disk = File::options().read(true).write(true).open(&path).unwrap();
     let map = anatomy::anatomy(&disk, disk.metadata().unwrap().len()).unwrap();
-    let part = |part| Structure::Esp(EspPart::Volume(part));
-    let free = |structure: &Structure| matches!(structure, Structure::Esp(EspPart::FreeEntries(_)));
-    let notes = |structure: &Structure| matches!(structure, Structure::Esp(EspPart::EntryNotes(_)));
-    let slack = |structure: &Structure| matches!(structure, Structure::Esp(EspPart::Slack(_)));
-    let of_program = |structure: &Structure, wanted: &ProgramPart| matches!(structure, Structure::Program { part, .. } if part == wanted);
-    let erofs = |structure: &Structure, wanted| {
-        matches!(structure, Structure::Root { part: RootPart::Erofs(part, _), .. }
-            if *part == wanted)
-    };
-    let rest = |structure: &Structure| {
-        matches!(
-            structure,
-            Structure::Root {
-                part: RootPart::Rest,
-                ..
-            }
-        )
-    };
-    let header = |structure: &Structure| {
-        matches!(
-            structure,
-            Structure::Table {
-                part: TablePart::HeaderRest,
-                ..
-            }
-        )
-    };
-    let tree = |structure: &Structure| {
-        matches!(
-            structure,
-            Structure::HashTree {
-                part: TreePart::SuperBlockRest,
-                ..
-            }
-        )
-    };
-    let blank = |structure: &Structure| matches!(structure, Structure::Blank { .. });
-    type Place<'a> = (&'a str, u64, &'a dyn Fn(&Structure) -> bool);
-    let places: [Place<'_>; 15] = [
-        ("boot code", 9, &|s| *s == Structure::Mbr(MbrPart::BootCode)),
-        ("header of the partition table", 0, &header),
-        ("gap between partitions", 0, &|s| *s == Structure::Gap),
-        ("reserved sectors of the ESP", 0, &|s| {
-            *s == part(fat::Part::Reserved)
-        }),
-        ("free entries of the FAT", 0, &|s| {
-            *s == part(fat::Part::FreeTable(0))
-        }),
-        ("free clusters", 5000, &|s| {
-            *s == part(fat::Part::FreeClusters)
-        }),
-        ("times of a file on the ESP", 0, &notes),
-        ("free entries of a folder on the ESP", 20, &free),
-        ("slack behind a file on the ESP", 0, &slack),
-        ("checksum of a program", 0, &|s| {
-            of_program(s, &ProgramPart::CheckSum)
-        }),
-        ("end of a signature", u64::MAX, &|s| {
-            of_program(s, &ProgramPart::Certificates)
-        }),
-        ("padding inside of the root", 0, &|s| {
-            erofs(s, erofs::Part::Padding)
-        }),
-        ("tail of the root", 0, &rest),
-        ("superblock of the hash tree", 0, &tree),
-        ("the empty slot", 70_000, &blank),
-    ];
-    let mut expected = Vec::new();
-    for (what, offset, is_it) in places {
-        // The last of its kind: the first padding of a root is under a checksum, and unreadable.
-        let mut regions = map.regions().iter();
-        let Some(region) = regions.rfind(|region| is_it(&region.structure)) else {
-            panic!("the disk has no {what}");
-        };
-        let at = region.range.start + offset.min(region.range.end - region.range.start - 1);
+    // The last of its kind: the first padding of a root is under a checksum, and unreadable.
+    let mut places = BTreeMap::new();
+    for region in map.regions() {
+        if let Some((what, offset)) = place(&region.structure) {
+            let last = region.range.end - region.range.start - 1;
+            let at = region.range.start + offset.min(last);
+            places.insert(what, (at, region.structure.to_string()));
+        }
+    }
+    assert_eq!(places.len(), PLACES, "{places:#?}");
+    for (at, _) in places.values() {
         let mut byte = [0];
-        disk.read_exact_at(&mut byte, at).unwrap();
-        disk.write_all_at(&[byte[0] ^ 0xa5], at).unwrap();
-        expected.push((what, at, region.structure.to_string()));
+        disk.read_exact_at(&mut byte, *at).unwrap();
+        disk.write_all_at(&[byte[0] ^ 0xa5], *at).unwrap();
     }
     let found = faults(&planted);
-    for (what, at, structure) in expected {
+    for (what, (at, structure)) in places {
         let is_it = |fault: &Value| {
             let byte = |name: &str| fault[name].as_u64().unwrap();
             fault["structure"] == *structure && (byte("start")..byte("end")).contains(&at)
