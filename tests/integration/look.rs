@@ -11,6 +11,7 @@ use baker_model::manifest::FileRole;
 use baker_model::{Digest, Manifest};
 use baker_tests::bakery::{Locked, minimal, minimal_draft};
 use baker_tests::program::Said;
+use baker_tests::skip;
 
 fn run(words: &[&OsStr]) -> Said {
     minimal().baker.run(words.iter().copied())
@@ -66,12 +67,7 @@ fn converted(disk: &Path, format: &str) -> Option<PathBuf> {
             Some(target)
         }
         Err(_) => {
-            assert_ne!(
-                std::env::var("BAKER_STRICT").as_deref(),
-                Ok("1"),
-                "no qemu-img"
-            );
-            eprintln!("SKIPPED a check: qemu-img is not installed");
+            skip("a_disk_is_equal_to_itself", "qemu-img is not installed");
             None
         }
     }

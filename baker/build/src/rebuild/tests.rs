@@ -44,85 +44,88 @@ fn equal_disks_do_not_differ() {
     assert_eq!(compare(&disk(), &disk(), &Interrupt::new()).unwrap(), []);
 }
 
+/// Region of the map, byte of it; structure, path and words that must be said first.
+type Row = (&'static str, u64, &'static str, &'static str, &'static str);
+
+const ROWS: [Row; 11] = [
+    (
+        "root minimal_1.0.0 EROFS file data of /usr/noise",
+        9,
+        "EROFS file data",
+        "/usr/noise",
+        "from byte 9 on",
+    ),
+    (
+        "root minimal_1.0.0 EROFS inode of /etc/motd",
+        4,
+        "EROFS inode",
+        "/etc/motd",
+        "mode",
+    ),
+    (
+        "root minimal_1.0.0 EROFS superblock",
+        60,
+        "EROFS superblock",
+        "",
+        "at byte",
+    ),
+    (
+        "hash tree minimal_1.0.0_verity level 0",
+        0,
+        "hash tree level 0",
+        "",
+        "at byte",
+    ),
+    (
+        "/EFI/BOOT/BOOTX64.EFI section .cmdline",
+        0,
+        "section .cmdline",
+        "/EFI/BOOT/BOOTX64.EFI",
+        "quiet",
+    ),
+    (
+        "/EFI/BOOT/BOOTX64.EFI section .linux",
+        77,
+        "section .linux",
+        "/EFI/BOOT/BOOTX64.EFI",
+        "from its byte 77 on",
+    ),
+    (
+        "/EFI/BOOT/BOOTX64.EFI certificate table",
+        8,
+        "certificate table",
+        "/EFI/BOOT/BOOTX64.EFI",
+        "at byte",
+    ),
+    (
+        "ESP entry notes of /EFI",
+        0,
+        "FAT entry, its times",
+        "/EFI",
+        "at byte",
+    ),
+    (
+        "primary GPT entry of esp",
+        20,
+        "GPT entry",
+        "esp",
+        "its unique id is",
+    ),
+    (
+        "primary GPT header",
+        60,
+        "primary GPT header",
+        "",
+        "at byte",
+    ),
+    ("MBR boot code", 3, "MBR boot code", "", "at byte"),
+];
+
 #[test]
 fn every_planted_difference_is_named_with_its_path() {
     let planted = Planted::new(Format::Erofs);
-    // Region of the map, byte of it; structure, path and words that must be said first.
-    let rows = [
-        (
-            "root minimal_1.0.0 EROFS file data of /usr/noise",
-            9,
-            "EROFS file data",
-            "/usr/noise",
-            "from byte 9 on",
-        ),
-        (
-            "root minimal_1.0.0 EROFS inode of /etc/motd",
-            4,
-            "EROFS inode",
-            "/etc/motd",
-            "mode",
-        ),
-        (
-            "root minimal_1.0.0 EROFS superblock",
-            60,
-            "EROFS superblock",
-            "",
-            "at byte",
-        ),
-        (
-            "hash tree minimal_1.0.0_verity level 0",
-            0,
-            "hash tree level 0",
-            "",
-            "at byte",
-        ),
-        (
-            "/EFI/BOOT/BOOTX64.EFI section .cmdline",
-            0,
-            "section .cmdline",
-            "/EFI/BOOT/BOOTX64.EFI",
-            "quiet",
-        ),
-        (
-            "/EFI/BOOT/BOOTX64.EFI section .linux",
-            77,
-            "section .linux",
-            "/EFI/BOOT/BOOTX64.EFI",
-            "from its byte 77 on",
-        ),
-        (
-            "/EFI/BOOT/BOOTX64.EFI certificate table",
-            8,
-            "certificate table",
-            "/EFI/BOOT/BOOTX64.EFI",
-            "at byte",
-        ),
-        (
-            "ESP entry notes of /EFI",
-            0,
-            "FAT entry, its times",
-            "/EFI",
-            "at byte",
-        ),
-        (
-            "primary GPT entry of esp",
-            20,
-            "GPT entry",
-            "esp",
-            "its unique id is",
-        ),
-        (
-            "primary GPT header",
-            60,
-            "primary GPT header",
-            "",
-            "at byte",
-        ),
-        ("MBR boot code", 3, "MBR boot code", "", "at byte"),
-    ];
     let mut wrong = Vec::new();
-    for (region, at, structure, path, words) in rows {
+    for (region, at, structure, path, words) in ROWS {
         let found = planted.said(region, at);
         let first = found.first().unwrap_or_else(|| panic!("{region}: nothing"));
         let told = (

@@ -118,37 +118,36 @@ fn module() -> Option<&'static str> {
     found
 }
 
-#[test]
-fn a_token_signs_with_every_algorithm() {
+/// Runs the test of this name in a process of its own, with a configuration for SoftHSM: it is read
+/// from the environment alone, which is one for all tests of a process.
+fn in_a_process_of_its_own(test: &str) {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
+    fs::create_dir(at.join("tokens")).unwrap();
+    let conf = format!(
+        "directories.tokendir = {}/tokens\nlog.level = ERROR\n",
+        at.display()
+    );
+    fs::write(at.join("conf"), conf).unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env("SOFTHSM2_CONF", at.join("conf"))
+        .env("BAKER_TEST_TOKEN", at)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{errors}");
+}
+
+#[test]
+fn a_token_signs_with_every_algorithm() {
     let Some(module) = module() else {
         return;
     };
-    // SoftHSM reads its configuration from the environment alone, which is one for all tests of a
-    // process: the part that needs it runs in a child of its own.
-    if std::env::var_os("BAKER_TEST_TOKEN").is_none() {
-        fs::create_dir(at.join("tokens")).unwrap();
-        let conf = format!(
-            "directories.tokendir = {}/tokens\nlog.level = ERROR\n",
-            at.display()
-        );
-        fs::write(at.join("conf"), conf).unwrap();
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "tests::elsewhere::a_token_signs_with_every_algorithm",
-            ])
-            .env("SOFTHSM2_CONF", at.join("conf"))
-            .env("BAKER_TEST_TOKEN", at)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}{errors}");
-        return;
-    }
-    let home = PathBuf::from(std::env::var_os("BAKER_TEST_TOKEN").unwrap());
+    let Some(home) = std::env::var_os("BAKER_TEST_TOKEN").map(PathBuf::from) else {
+        return in_a_process_of_its_own("tests::elsewhere::a_token_signs_with_every_algorithm");
+    };
     let util = |words: &[&str]| {
         let made = judge(&home, "softhsm2-util", words).expect("it came with the module");
         assert!(made.status.success(), "{words:?}: {made:?}");
