@@ -3,7 +3,7 @@
 use crate::plan::{Firmware, TestPlan};
 
 use super::hygiene::check_hygiene;
-use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests};
+use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests, promote};
 
 impl Recipe {
     /// Parses and checks the text of a `recipe.toml`.
@@ -63,6 +63,7 @@ impl Recipe {
         }
         check_hygiene(&self.hygiene, text)?;
         self.check_paths(text)?;
+        promote::check(&self.promote, text)?;
         self.check_duplicates(text)
     }
 

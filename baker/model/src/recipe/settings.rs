@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::promote::Promote;
 use super::{Format, Hygiene};
 use crate::Digest;
 use crate::plan::TestPlan;
@@ -68,6 +69,9 @@ pub struct Recipe {
     /// Smoke tests.
     #[serde(default, rename = "test")]
     pub tests: Vec<TestPlan>,
+    /// What a release must show before a channel may point to it, by channel.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promote: BTreeMap<String, Promote>,
 }
 
 impl Recipe {
