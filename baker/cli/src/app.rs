@@ -55,6 +55,17 @@ enum Command {
     Diff(commands::diff::Args),
     /// Look into a release or any disk image without mounting it
     Inspect(commands::inspect::Args),
+    /// Put a release into a folder or registry
+    Publish(commands::publish::Args),
+    /// Bring a release out of one, verified on the way in
+    Pull(commands::pull::Args),
+    /// Point a channel to a release that shows what its recipe asks for
+    Promote(commands::promote::Args),
+    /// Show where channels point and pointed
+    #[command(subcommand)]
+    Channel(commands::channel::Command),
+    /// Say that a release must not be used any more
+    Withdraw(commands::withdraw::Args),
     /// Damage a release bit by bit and show who notices
     Drill(commands::drill::Args),
 }
@@ -91,6 +102,11 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Bundle(args) => commands::bundle::run(&args, context),
         Command::Diff(args) => commands::diff::run(&args, context),
         Command::Inspect(args) => commands::inspect::run(&args, context),
+        Command::Publish(args) => commands::publish::run(&args, context),
+        Command::Pull(args) => commands::pull::run(&args, context),
+        Command::Promote(args) => commands::promote::run(&args, context),
+        Command::Channel(command) => commands::channel::run(&command, context),
+        Command::Withdraw(args) => commands::withdraw::run(&args, context),
         Command::Drill(args) => commands::drill::run(&args, context),
     }
 }

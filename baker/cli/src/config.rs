@@ -88,6 +88,16 @@ struct File {
     secure_boot: Option<PathBuf>,
     secure_boot_key: Option<String>,
     trust: Vec<PathBuf>,
+    targets: Targets,
+}
+
+/// `[targets]`: how registries are reached. Who we are there
+/// stands elsewhere: see [`crate::credentials`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Targets {
+    /// PEM file of certificates to believe beside the host's own.
+    pub authority: Option<PathBuf>,
 }
 
 /// Everything settled.
@@ -110,6 +120,8 @@ pub struct Config {
     pub secure_boot_key: Option<String>,
     /// Public keys that releases may be signed by, or folders of such keys.
     pub trust: Vec<PathBuf>,
+    /// How registries are reached.
+    pub targets: Targets,
 }
 
 impl Config {
@@ -140,6 +152,7 @@ impl Config {
             secure_boot: file.secure_boot,
             secure_boot_key: global.secure_boot_key.clone().or(file.secure_boot_key),
             trust: file.trust,
+            targets: file.targets,
         })
     }
 }

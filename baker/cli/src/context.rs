@@ -11,7 +11,7 @@ use baker_ship::{KeySource, KeySourceError, Passphrase, Secrets, Signer, Trust};
 use serde::Serialize;
 
 use crate::commands::key::key_failure;
-use crate::config::{Color, Config, Global};
+use crate::config::{Color, Config, Global, Targets};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::BootKeys;
 use crate::source::RecipeFolder;
@@ -108,6 +108,11 @@ impl Context {
             );
         }
         Failure::new(exit, error)
+    }
+
+    /// How registries are reached.
+    pub fn targets(&self) -> &Targets {
+        &self.config.targets
     }
 
     /// The archives to fetch from.

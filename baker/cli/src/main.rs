@@ -4,6 +4,7 @@ mod app;
 mod commands;
 mod config;
 mod context;
+mod credentials;
 mod exit;
 mod guest;
 mod pipeline;

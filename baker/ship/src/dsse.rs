@@ -153,6 +153,12 @@ impl Envelope {
         bytes
     }
 
+    /// The envelope on one line without its end, for lists of envelopes.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an envelope holds only plain data")
+    }
+
     /// Parses the bytes of a file, also one that another tool wrote: unknown keys are ignored,
     /// both alphabets of base64 are read, a key id may be missing.
     ///

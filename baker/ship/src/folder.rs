@@ -17,11 +17,11 @@ use crate::names;
 use crate::report::Problem;
 
 /// Bytes read at a time by each of the hashing threads.
-const BUFFER: usize = 256 * 1024;
+pub(crate) const BUFFER: usize = 256 * 1024;
 
-/// Who hears of the work and who can stop it.
+/// Who hears of the work of a stage and who can stop it.
 #[derive(Clone, Copy)]
-pub(crate) struct Watch<'a> {
+pub struct Watch<'a> {
     pub(crate) stage: &'static str,
     pub(crate) listener: &'a dyn Listener,
     pub(crate) interrupt: &'a Interrupt,

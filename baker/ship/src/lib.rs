@@ -1,8 +1,8 @@
 //! The only way out: keys, signatures, verification and publishing of releases.
 //!
 //! Takes a staged folder and its manifest, gives a signed release in a folder of releases; takes a
-//! release, gives everything that is wrong with it. Never builds, never boots, never opens a
-//! network connection, never asks a person for anything.
+//! release, gives everything that is wrong with it; takes both to a registry and back.
+//! Never builds, never boots, never asks a person for anything; verifying opens no connection.
 //!
 //! A release is a folder:
 //!
@@ -18,7 +18,8 @@
 //! ```
 //!
 //! What may happen to a release is in the types: a [`Draft`] can be signed and not published, a
-//! [`Signed`] can be published and not changed. There is no other way to a [`Publication`].
+//! [`Signed`] can be published and not changed, and a folder is [`Verified`] by a good report only.
+//! There is no other way into a target.
 //!
 //! Anyone can check a release without baker:
 //!
@@ -30,6 +31,7 @@
 
 pub mod algorithm;
 mod atomic;
+pub mod channel;
 mod claims;
 pub mod dsse;
 pub mod envelope;
@@ -37,36 +39,44 @@ mod folder;
 pub mod hook;
 pub mod key;
 pub mod key_source;
+mod lists;
 mod names;
 pub mod pem;
+pub mod promote;
 pub mod provenance;
 pub mod public;
 pub mod publish;
+pub mod pull;
 pub mod report;
 pub mod request;
+pub mod said;
 mod secret;
 pub mod sign;
 pub mod signer;
 pub mod statement;
 mod statements;
 mod sums;
+pub mod target;
 pub mod test_result;
 pub mod token;
 pub mod trust;
 pub mod verify;
+pub mod vsa;
 
 #[cfg(test)]
 mod tests;
 
 pub use algorithm::Algorithm;
+pub use folder::Watch;
 pub use key::{Key, KeyError, Passphrase};
 pub use key_source::{KeySource, KeySourceError, Secrets};
 pub use names::{MANIFEST, PROVENANCE, SIGNATURES, SUMS, TEST_RESULT, release_folder_name};
 pub use public::{PublicKey, PublicKeyError, Purpose};
-pub use publish::{Publication, PublishError, to_folder};
+pub use publish::{Publication, Verified, VerifiedError, publish, refuse_existing, to_folder};
 pub use report::{Facts, Problem, Report, Warning};
 pub use request::{Reply, Request, RequestError};
 pub use sign::{Draft, SignError, Signed};
 pub use signer::{Signature, Signer, SigningError};
+pub use target::{ChannelId, FolderTarget, Record, ReleaseId, Source, Target, TargetError};
 pub use trust::{Trust, TrustError};
 pub use verify::{VerifyError, verify};

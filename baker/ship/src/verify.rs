@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use baker_model::event::Outcome;
+use baker_model::manifest::ReleaseFile;
 use baker_model::plan::Day;
 use baker_model::{Digest, Event, Interrupt, Listener, Manifest};
 
@@ -65,9 +66,11 @@ pub fn verify(
         listener,
         interrupt,
     };
-    let report = check(folder, trust, watch).map_err(|Interrupted| VerifyError::Interrupted {
-        folder: folder.to_owned(),
-    })?;
+    let all = |_: &ReleaseFile| true;
+    let report =
+        check(folder, trust, all, watch).map_err(|Interrupted| VerifyError::Interrupted {
+            folder: folder.to_owned(),
+        })?;
     let summary = match (&report.facts, report.problems.len()) {
         (Some(facts), 0) => format!("{} files, {} bytes, no problems", facts.files, facts.bytes),
         (_, count) => format!("{count} problems"),
@@ -80,7 +83,14 @@ pub fn verify(
     Ok(report)
 }
 
-fn check(folder: &Path, trust: &Trust, watch: Watch<'_>) -> Result<Report, Interrupted> {
+/// Verifies what of a release lies in `folder`: the signed lists, and those files for which
+/// `is_there` holds. That the others are what the manifest says is for the caller to see.
+pub(crate) fn check(
+    folder: &Path,
+    trust: &Trust,
+    is_there: impl Fn(&ReleaseFile) -> bool,
+    watch: Watch<'_>,
+) -> Result<Report, Interrupted> {
     let mut report = Report {
         problems: Vec::new(),
         warnings: Vec::new(),
@@ -126,9 +136,15 @@ fn check(folder: &Path, trust: &Trust, watch: Watch<'_>) -> Result<Report, Inter
     let claims = claims::check(&manifest);
     report.problems.extend(claims.problems);
     report.warnings.extend(claims.warnings);
+    let files: Vec<_> = manifest
+        .files
+        .iter()
+        .filter(|file| is_there(file))
+        .cloned()
+        .collect();
     report
         .problems
-        .extend(folder::check(folder, &manifest.files, watch)?);
+        .extend(folder::check(folder, &files, watch)?);
     let identity = Digest::of(&message);
     if let Some(reason) = trust.withdrawn(&identity) {
         let reason = reason.to_owned();

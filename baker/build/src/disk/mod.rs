@@ -34,7 +34,7 @@ use baker_model::layout::{Layout, Role};
 use baker_model::recipe::{Architecture, Disk};
 
 pub use entry::{Counter, Entry, UKI_FOLDER};
-pub use upgrade::{Upgrade, UpgradeError, Upgraded, entries, upgraded};
+pub use upgrade::{Upgrade, UpgradeError, Upgraded, entries, images, upgraded};
 
 /// Label of the ESP's file system.
 const VOLUME_LABEL: &str = "ESP";

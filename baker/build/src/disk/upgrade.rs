@@ -138,6 +138,18 @@ pub fn upgraded(request: &Upgrade<'_>) -> Result<Upgraded, UpgradeError> {
     })
 }
 
+/// Root image and hash tree of the first slot of a disk, for updaters that bring each by itself:
+/// their partitions, as large as the images in them.
+///
+/// # Errors
+/// The disk cannot be read or has no verified root.
+pub fn images(disk: &Path) -> Result<[Partition; 2], UpgradeError> {
+    let mut source = Source::open(disk)?;
+    let (mut root, mut tree) = (source.first(Role::Root)?, source.first(Role::RootVerity)?);
+    (root.size, tree.size) = source.image_sizes(&tree)?;
+    Ok([root, tree])
+}
+
 /// The entries that the ESP of a disk offers to the boot loader, sorted by name: what loader and
 /// guests have made of the counters.
 ///

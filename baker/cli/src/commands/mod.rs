@@ -2,6 +2,7 @@
 
 pub mod bake;
 pub mod bundle;
+pub mod channel;
 pub mod diff;
 pub mod drill;
 pub mod fetch;
@@ -9,8 +10,12 @@ pub mod inspect;
 pub mod key;
 mod key_lists;
 pub mod lock;
+pub mod promote;
+pub mod publish;
+pub mod pull;
 pub mod release;
 pub mod run;
 pub mod sign;
 pub mod test;
 pub mod verify;
+pub mod withdraw;

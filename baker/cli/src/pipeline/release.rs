@@ -6,7 +6,7 @@ use std::{fs, io};
 use baker_model::manifest::{FileRole, ReleaseFile, TestFact, Waiver};
 use baker_model::recipe::Format;
 use baker_model::{Digest, Manifest};
-use baker_ship::{PublishError, SignError, Signed, Signer};
+use baker_ship::{SignError, Signed, Signer, TargetError};
 
 use super::bake::{BakeRequest, Draft, bake, work_folder};
 use super::host::Host;
@@ -58,13 +58,7 @@ pub struct Published {
 
 /// Says early what publishing would say late.
 pub fn refuse_existing(folder: &RecipeFolder, to: &Path) -> Result<(), Failure> {
-    let target = to.join(Names::of(&folder.recipe).folder);
-    if target.symlink_metadata().is_ok() {
-        return Err(publish_failure(PublishError::AlreadyThere {
-            folder: target,
-        }));
-    }
-    Ok(())
+    baker_ship::refuse_existing(to, &Names::of(&folder.recipe).folder).map_err(publish_failure)
 }
 
 /// Bakes, tests, signs and publishes; nothing has a final name until all of it is well.
@@ -106,7 +100,15 @@ pub fn publish(signed: Signed, to: &Path, context: &Context) -> Result<PathBuf, 
             } else {
                 publish_failure(error)
             }
-        })
+        })?;
+    // The release is there for ever by now; what follows from it can be made again.
+    if let Err(failure) = super::sysupdate::offer(to, &path) {
+        let problem = failure.causes().join(": ");
+        context
+            .printer()
+            .warn(&format!("{problem}; make it again with: baker publish"));
+    }
+    Ok(path)
 }
 
 /// Compares what was made again with what it must be. Forms of the disk also hold signatures for
@@ -250,7 +252,7 @@ pub fn sign_failure(error: SignError, context: &Context) -> Failure {
     }
 }
 
-fn publish_failure(error: PublishError) -> Failure {
+fn publish_failure(error: TargetError) -> Failure {
     let help = error.help();
     Failure::new(Exit::Publish, error).help_if(help)
 }

@@ -2,10 +2,16 @@
 
 mod algorithms;
 mod attesting;
+mod catalogue;
 mod elsewhere;
 pub(crate) mod fixture;
 mod keys;
+mod kills;
 mod provenance;
 mod publishing;
+mod pulling;
+mod released;
+mod servers;
 mod signing;
 mod tampering;
+mod targets;

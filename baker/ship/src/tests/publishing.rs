@@ -12,7 +12,7 @@ use baker_model::{Event, Interrupt, Listener, Silent};
 use nix::sys::signal::{Signal, raise};
 
 use super::fixture::{self, skip, verified};
-use crate::{PublishError, Signed, to_folder};
+use crate::{Signed, TargetError, to_folder};
 
 /// Tells the child below where to work; unset, the child test does nothing.
 const CHILD: &str = "BAKER_SHIP_TEST_CHILD";
@@ -21,8 +21,8 @@ const KILL_AT: &str = "BAKER_SHIP_TEST_KILL_AT";
 /// Microseconds between that event and the kill.
 const KILL_DELAY: &str = "BAKER_SHIP_TEST_KILL_DELAY";
 
-fn publish(signed: Signed, to: &Path) -> Result<PathBuf, PublishError> {
-    to_folder(signed, to, &Silent, &Interrupt::new()).map(|publication| publication.folder)
+fn publish(signed: Signed, to: &Path) -> Result<PathBuf, TargetError> {
+    to_folder(signed, to, &Silent, &Interrupt::new())
 }
 
 /// A signed release in the new folder `at/staged`.
@@ -86,7 +86,7 @@ fn a_release_is_never_replaced() {
         }
         let error = publish(staged(folder.path()), &to).unwrap_err();
         assert!(
-            matches!(error, PublishError::AlreadyThere { .. }),
+            matches!(error, TargetError::AlreadyThere { .. }),
             "{there}: {error:?}"
         );
         assert!(
@@ -123,7 +123,7 @@ fn an_interrupt_leaves_nothing() {
     let listener = RaiseAt(AtomicUsize::new(0), 4, &interrupt);
     let stopped = to_folder(signed, &to, &listener, &interrupt);
     assert!(
-        matches!(stopped, Err(PublishError::Interrupted { .. })),
+        matches!(stopped, Err(TargetError::Interrupted { .. })),
         "{stopped:?}"
     );
     assert_eq!(names(&to), Vec::<String>::new());
@@ -285,7 +285,7 @@ fn a_full_disk_is_one_clear_error_and_nothing_is_left() {
     fs::write(small.0.path().join("ballast"), vec![1; 48 << 10]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let error = publish(staged(folder.path()), &to).unwrap_err();
-    assert!(matches!(error, PublishError::Full { .. }), "{error:?}");
+    assert!(matches!(error, TargetError::Full { .. }), "{error:?}");
     assert!(
         error.to_string().starts_with("no space is left for"),
         "{error}"
@@ -308,7 +308,7 @@ fn a_read_only_folder_is_one_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     for to in [still.0.path().to_owned(), still.0.path().join("releases")] {
         let error = publish(staged(folder.path()), &to).unwrap_err();
-        assert!(matches!(error, PublishError::ReadOnly { .. }), "{error:?}");
+        assert!(matches!(error, TargetError::ReadOnly { .. }), "{error:?}");
         assert!(error.help().unwrap().contains("--to"));
     }
 }

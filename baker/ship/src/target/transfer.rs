@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use nix::unistd::{Whence, lseek};
 
+use super::Source;
 use crate::atomic;
 use crate::folder::Watch;
 
@@ -33,21 +34,30 @@ pub(super) enum TransferError {
 
 /// Makes `to` out of the regular file `from`, mode 0644, synced.
 ///
-/// A hard link and not a rename: should a later file fail, the staged folder is still whole. The
-/// caller removes the old names at the end.
-pub(super) fn link_or_copy(from: &Path, to: &Path, watch: Watch<'_>) -> Result<(), TransferError> {
-    let source = atomic::open_regular(from).map_err(TransferError::Read)?;
-    let size = source.metadata().map_err(TransferError::Read)?.len();
-    let file = match std::fs::hard_link(from, to) {
+/// A staged file gets a hard link and not a rename: should a later file fail, the staged folder is
+/// still whole. The caller removes the old names at the end.
+pub(super) fn bring(
+    from: &Path,
+    to: &Path,
+    source: Source,
+    watch: Watch<'_>,
+) -> Result<(), TransferError> {
+    let file = atomic::open_regular(from).map_err(TransferError::Read)?;
+    let size = file.metadata().map_err(TransferError::Read)?.len();
+    let linked = match source {
+        Source::Staged => std::fs::hard_link(from, to),
+        Source::Kept => Err(io::ErrorKind::Unsupported.into()),
+    };
+    let file = match linked {
         Ok(()) => {
             watch.advance(size);
-            source
+            file
         }
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             return Err(TransferError::Write(error));
         }
         // Another file system, one without links, or a staged file that is not ours.
-        Err(_) => copy(&source, to, size, watch)?,
+        Err(_) => copy(&file, to, size, watch)?,
     };
     file.set_permissions(Permissions::from_mode(0o644))
         .map_err(TransferError::Write)?;

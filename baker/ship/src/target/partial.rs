@@ -17,7 +17,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use super::PublishError;
+use super::TargetError;
 use crate::atomic;
 use crate::folder::Watch;
 
@@ -34,17 +34,17 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    pub(super) fn create(to: &Path, release: &str, needed: u64) -> Result<Self, PublishError> {
+    pub(super) fn create(to: &Path, release: &str, needed: u64) -> Result<Self, TargetError> {
         let path = to.join(format!(".{release}{MARK}{}", std::process::id()));
-        let failed = |source| PublishError::of_write(&path, needed, source);
+        let failed = |source| TargetError::of_write(&path, needed, source);
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(PublishError::Busy { partial: path });
+                return Err(TargetError::Busy { partial: path });
             }
             made => made.map_err(failed)?,
         }
         let lock = File::open(&path).map_err(failed)?;
-        lock.try_lock().map_err(|_| PublishError::Busy {
+        lock.try_lock().map_err(|_| TargetError::Busy {
             partial: path.clone(),
         })?;
         // Whatever the umask of the person: a release is for everybody to read.
@@ -88,18 +88,18 @@ impl Partial {
     }
 
     /// Gives the release its name.
-    pub(super) fn rename(mut self, target: &Path, needed: u64) -> Result<(), PublishError> {
+    pub(super) fn rename(mut self, target: &Path, needed: u64) -> Result<(), TargetError> {
         match rename_no_replace(&self.path, target) {
             Ok(()) => {
                 self.is_renamed = true;
                 Ok(())
             }
             Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {
-                Err(PublishError::AlreadyThere {
-                    folder: target.to_owned(),
+                Err(TargetError::AlreadyThere {
+                    place: target.display().to_string(),
                 })
             }
-            Err(errno) => Err(PublishError::of_write(target, needed, errno.into())),
+            Err(errno) => Err(TargetError::of_write(target, needed, errno.into())),
         }
     }
 }
@@ -116,7 +116,7 @@ impl Drop for Partial {
 /// Renames a folder to a name that must be free. Some file systems (NFS, older FUSE) do not know
 /// RENAME_NOREPLACE; plain rename(2) of a folder fails there too, unless the target is an empty
 /// folder, which holds nothing to lose.
-fn rename_no_replace(from: &Path, to: &Path) -> Result<(), Errno> {
+pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> Result<(), Errno> {
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => std::fs::rename(from, to)
             .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),

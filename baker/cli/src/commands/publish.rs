@@ -1,0 +1,51 @@
+//! `baker publish`
+
+use std::path::PathBuf;
+
+use baker_model::event::Outcome;
+use baker_ship::target::Place;
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::pipeline::{self, target_failure};
+
+/// Verifies a release and puts it into a folder or a registry: all
+/// pieces first, each read back; what makes it visible last. Never replaces one.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the release
+    release: PathBuf,
+    /// Where to: a folder or oci://HOST/PATH
+    target: Place,
+    /// Public key that must have signed it; may be repeated [default: those of
+    /// the config file]
+    #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
+    trust: Vec<PathBuf>,
+}
+
+/// Runs it.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let trust = context.trust(&args.trust)?;
+    let release = pipeline::verified(&args.release, &trust, context)?;
+    let target = pipeline::open_target(&args.target, context)?;
+    let published = baker_ship::publish(
+        &release,
+        target.as_ref(),
+        context.listener(),
+        context.interrupt(),
+    )
+    .map_err(|error| target_failure(error, context))?;
+    if let Place::Folder(releases) = &args.target {
+        let folder = releases.join(published.record.id.folder());
+        pipeline::sysupdate::offer(releases, &folder)?;
+    }
+    let reference = format!("{}/{}", published.place, published.record.id);
+    let value = serde_json::json!({
+        "reference": reference,
+        "manifest": published.record.release(),
+        "files": published.record.pieces.len(),
+        "bytes": published.record.bytes(),
+        "reused": published.how == Outcome::Reused,
+    });
+    context.answer(&reference, &value)
+}

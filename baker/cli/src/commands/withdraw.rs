@@ -1,0 +1,58 @@
+//! `baker withdraw`
+
+use std::path::PathBuf;
+
+use baker_ship::said::{SayError, Withdrawal, withdraw};
+use baker_ship::target::{Place, Reference};
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::pipeline::{self, target_failure};
+
+/// Says under a signature that a release must not be used any more. It stays
+/// where it is, but is neither promoted nor pulled unless somebody insists.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The release: PLACE/NAME:VERSION or PLACE/NAME@CHANNEL
+    release: Reference,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Private key to sign with
+    #[arg(long, env = "BAKER_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Public key whose signatures count; may be repeated [default: those of
+    /// the config file]
+    #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
+    trust: Vec<PathBuf>,
+    /// Who withdraws it [default: the name of the key]
+    #[arg(long, env = "BAKER_AUTHOR", value_name = "NAME")]
+    author: Option<String>,
+}
+
+/// Runs it.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let trust = context.trust(&args.trust)?;
+    let key = context.key(args.key.as_deref())?;
+    let target = pipeline::open_target(&args.release.place, context)?;
+    let release = pipeline::settle(&args.release, target.as_ref(), &trust, context)?;
+    let signer = key.public();
+    let withdrawal = Withdrawal {
+        reason: args.reason.clone(),
+        author: args
+            .author
+            .clone()
+            .unwrap_or_else(|| signer.name().to_owned()),
+        day: pipeline::today(),
+    };
+    let value = serde_json::json!({ "release": release.to_string(), "withdrawal": withdrawal });
+    withdraw(target.as_ref(), &release, withdrawal, &key).map_err(|error| match error {
+        SayError::Target(error) => target_failure(error, context),
+        SayError::NoReason => context.failure(Exit::Usage, error),
+        SayError::NoRelease { .. } => context.failure(Exit::Publish, error),
+    })?;
+    if let Place::Folder(releases) = &args.release.place {
+        pipeline::sysupdate::withdraw(releases, release.name(), release.version())?;
+    }
+    context.answer(&format!("{release} is withdrawn"), &value)
+}
