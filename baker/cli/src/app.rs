@@ -55,7 +55,7 @@ enum Command {
     Diff(commands::diff::Args),
     /// Look into a release or any disk image without mounting it
     Inspect(commands::inspect::Args),
-    /// Put a release into a folder or registry
+    /// Put a release into a folder, registry or bucket
     Publish(commands::publish::Args),
     /// Bring a release out of one, verified on the way in
     Pull(commands::pull::Args),

@@ -91,13 +91,17 @@ struct File {
     targets: Targets,
 }
 
-/// `[targets]`: how registries are reached. Who we are there
+/// `[targets]`: where registries and buckets are, when their names do not say it. Who we are there
 /// stands elsewhere: see [`crate::credentials`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Targets {
     /// PEM file of certificates to believe beside the host's own.
     pub authority: Option<PathBuf>,
+    /// Address of the store of buckets.
+    pub s3_endpoint: Option<String>,
+    /// Its region.
+    pub s3_region: Option<String>,
 }
 
 /// Everything settled.
@@ -120,7 +124,7 @@ pub struct Config {
     pub secure_boot_key: Option<String>,
     /// Public keys that releases may be signed by, or folders of such keys.
     pub trust: Vec<PathBuf>,
-    /// How registries are reached.
+    /// Where registries and buckets are.
     pub targets: Targets,
 }
 

@@ -110,7 +110,7 @@ impl Context {
         Failure::new(exit, error)
     }
 
-    /// How registries are reached.
+    /// Where registries and buckets are.
     pub fn targets(&self) -> &Targets {
         &self.config.targets
     }

@@ -1,4 +1,4 @@
-//! Who we are to a registry: from variables, else from the files where other tools
+//! Who we are to a registry or a bucket: from variables, else from the files where other tools
 //! keep it. Never from the command line, which every user of the machine can see, and never shown.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use baker_ship::target::Credentials;
+use baker_ship::target::{BucketAccess, Credentials, Secret};
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
@@ -69,6 +69,54 @@ impl Lookup<'_> {
             )
         })
     }
+
+    /// The way into buckets: the variables and the file that the tools of S3 use.
+    pub fn bucket(
+        &self,
+        endpoint: Option<String>,
+        region: Option<String>,
+    ) -> Result<BucketAccess, Failure> {
+        let first = |names: &[&str]| names.iter().find_map(|name| self.variable(name));
+        let mut access = BucketAccess {
+            endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]).or(endpoint),
+            region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]).or(region),
+            key_id: self.variable("AWS_ACCESS_KEY_ID"),
+            secret: self.variable("AWS_SECRET_ACCESS_KEY").map(Secret::new),
+            token: self.variable("AWS_SESSION_TOKEN").map(Secret::new),
+        };
+        if access.key_id.is_some() {
+            return Ok(access);
+        }
+        let path = self
+            .variable("AWS_SHARED_CREDENTIALS_FILE")
+            .map(PathBuf::from);
+        let path = path.unwrap_or_else(|| self.home.join(".aws/credentials"));
+        if let Some(text) = read(&path)? {
+            let profile = self.variable("AWS_PROFILE");
+            let mut keys = section(&text, profile.as_deref().unwrap_or("default"));
+            access.key_id = keys.remove("aws_access_key_id");
+            access.secret = keys.remove("aws_secret_access_key").map(Secret::new);
+            access.token = keys.remove("aws_session_token").map(Secret::new);
+        }
+        Ok(access)
+    }
+}
+
+/// The keys of one section of an INI file.
+fn section(text: &str, wanted: &str) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    let mut is_inside = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            is_inside = name.trim() == wanted;
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| is_inside) {
+            keys.insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+    }
+    keys
 }
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
@@ -117,5 +165,24 @@ mod tests {
         fs::write(&file, r#"{"auths":{"h:1":{"auth":"secret!"}}}"#).unwrap();
         let failure = lookup(&none).registry("h:1").unwrap_err();
         assert!(!failure.causes().concat().contains("secret"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_profile_is_found_in_the_file_of_buckets() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join(".aws")).unwrap();
+        let text = "[default]\naws_access_key_id = a\n\n[ci]\naws_access_key_id=b\n\
+            aws_secret_access_key = s = t\n";
+        fs::write(home.path().join(".aws/credentials"), text).unwrap();
+        let ci = |name: &str| (name == "AWS_PROFILE").then(|| "ci".to_owned());
+        let lookup = Lookup {
+            variable: &ci,
+            home: home.path(),
+        };
+        let access = lookup.bucket(Some("http://x".to_owned()), None).unwrap();
+        assert_eq!(access.key_id.as_deref(), Some("b"));
+        assert_eq!(access.endpoint.as_deref(), Some("http://x"));
+        assert!(access.secret.is_some() && access.token.is_none());
+        assert_eq!(section(text, "ci")["aws_secret_access_key"], "s = t");
     }
 }

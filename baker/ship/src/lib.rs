@@ -1,7 +1,7 @@
 //! The only way out: keys, signatures, verification and publishing of releases.
 //!
 //! Takes a staged folder and its manifest, gives a signed release in a folder of releases; takes a
-//! release, gives everything that is wrong with it; takes both to a registry and back.
+//! release, gives everything that is wrong with it; takes both to a registry or a bucket and back.
 //! Never builds, never boots, never asks a person for anything; verifying opens no connection.
 //!
 //! A release is a folder:

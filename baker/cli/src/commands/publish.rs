@@ -9,13 +9,13 @@ use crate::context::Context;
 use crate::exit::Failure;
 use crate::pipeline::{self, target_failure};
 
-/// Verifies a release and puts it into a folder or a registry: all
+/// Verifies a release and puts it into a folder, a registry or a bucket: all
 /// pieces first, each read back; what makes it visible last. Never replaces one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of the release
     release: PathBuf,
-    /// Where to: a folder or oci://HOST/PATH
+    /// Where to: a folder, oci://HOST/PATH or s3://BUCKET/PREFIX
     target: Place,
     /// Public key that must have signed it; may be repeated [default: those of
     /// the config file]

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::{self, target_failure};
 
-/// Brings a release out of a folder or registry, and verifies it on the
+/// Brings a release out of a folder, registry or bucket, and verifies it on the
 /// way in. Goes on where an interrupted pull has ended.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_model::plan::Day;
 use baker_ship::channel::{ChannelError, history};
-use baker_ship::target::{Place, Reference, RegistryTarget, ReleaseId, Target, Which};
+use baker_ship::target::{
+    BucketTarget, Place, Reference, RegistryTarget, ReleaseId, Target, Which,
+};
 use baker_ship::{FolderTarget, Source, TargetError, Trust, Verified};
 
 use super::check_boot_signatures;
@@ -30,6 +32,12 @@ pub fn open_target(place: &Place, context: &Context) -> Result<Box<dyn Target>, 
         Place::Registry { host, path } => {
             let credentials = lookup.registry(host)?;
             let target = RegistryTarget::new(host, path, credentials, authority);
+            Ok(Box::new(target.map_err(failed)?))
+        }
+        Place::Bucket { bucket, prefix } => {
+            let (endpoint, region) = (settings.s3_endpoint.clone(), settings.s3_region.clone());
+            let access = lookup.bucket(endpoint, region)?;
+            let target = BucketTarget::new(bucket, prefix, &access, authority);
             Ok(Box::new(target.map_err(failed)?))
         }
     }

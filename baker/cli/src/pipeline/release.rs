@@ -92,8 +92,7 @@ pub fn release(request: &ReleaseRequest<'_>, context: &Context) -> Result<Publis
 
 /// Puts a signed release into the folder of releases `to`; gives its place.
 pub fn publish(signed: Signed, to: &Path, context: &Context) -> Result<PathBuf, Failure> {
-    baker_ship::to_folder(signed, to, context.listener(), context.interrupt())
-        .map(|published| published.folder)
+    let path = baker_ship::to_folder(signed, to, context.listener(), context.interrupt())
         .map_err(|error| {
             if context.interrupt().is_raised() {
                 context.failure(Exit::Publish, error)

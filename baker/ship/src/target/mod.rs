@@ -1,4 +1,4 @@
-//! Where releases are published: a folder or a registry, behind one trait.
+//! Where releases are published: a folder, a registry or a bucket, behind one trait.
 //!
 //! A target holds three kinds of things, and every target keeps the same promises about them:
 //!
@@ -12,6 +12,7 @@
 //! given bytes and gives bytes; [`crate::publish`], [`crate::pull`] and [`crate::promote`] are
 //! the same for all of them.
 
+mod bucket;
 mod error;
 mod folder;
 mod http;
@@ -28,6 +29,7 @@ use std::path::Path;
 use baker_model::recipe::is_channel_name;
 use baker_model::{Digest, Manifest};
 
+pub use bucket::{BucketAccess, BucketTarget, Secret};
 pub use error::TargetError;
 pub use folder::{FolderTarget, Source};
 pub(crate) use folder::{read_all, record_of};

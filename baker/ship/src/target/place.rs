@@ -3,6 +3,7 @@
 //! ```text
 //! out/releases                       a folder
 //! oci://registry.example/team        a registry: one repository per recipe below the path
+//! s3://bucket/prefix                 a bucket
 //! PLACE/minimal:1.0.0                a release there
 //! PLACE/minimal@prod                 the release that a channel points to
 //! PLACE/minimal                      a recipe, all its releases and channels
@@ -25,6 +26,13 @@ pub enum Place {
         host: String,
         /// Path above the repositories, without slashes at its ends; may be empty.
         path: String,
+    },
+    /// A bucket.
+    Bucket {
+        /// Name of the bucket.
+        bucket: String,
+        /// Prefix of all keys, without slashes at its ends; may be empty.
+        prefix: String,
     },
 }
 
@@ -87,14 +95,20 @@ impl FromStr for Place {
         let (first, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/').to_owned();
         if first.is_empty() || !path.is_empty() && path.split('/').any(is_unsafe) {
-            return Err(refuse("is no place: write oci://HOST/PATH"));
+            return Err(refuse(
+                "is no place: write oci://HOST/PATH or s3://BUCKET/PREFIX",
+            ));
         }
         match scheme {
             "oci" => Ok(Self::Registry {
                 host: first.to_owned(),
                 path,
             }),
-            _ => Err(refuse("is no place: write oci:// or a folder")),
+            "s3" => Ok(Self::Bucket {
+                bucket: first.to_owned(),
+                prefix: path,
+            }),
+            _ => Err(refuse("is no place: write oci://, s3:// or a folder")),
         }
     }
 }
@@ -108,6 +122,7 @@ impl fmt::Display for Place {
         let (scheme, first, path) = match self {
             Self::Folder(path) => return write!(f, "{}", path.display()),
             Self::Registry { host, path } => ("oci", host, path),
+            Self::Bucket { bucket, prefix } => ("s3", bucket, prefix),
         };
         let slash = if path.is_empty() { "" } else { "/" };
         write!(f, "{scheme}://{first}{slash}{path}")
@@ -163,7 +178,14 @@ mod tests {
 
     #[test]
     fn places_and_references_are_read_and_written_back() {
-        for text in ["out/releases", "/srv/x", "oci://h:5000/team/a", "oci://h"] {
+        for text in [
+            "out/releases",
+            "/srv/x",
+            "oci://h:5000/team/a",
+            "oci://h",
+            "s3://b",
+            "s3://b/p/q",
+        ] {
             let place: Place = text.parse().unwrap();
             assert_eq!(place.to_string(), text);
         }
@@ -175,7 +197,7 @@ mod tests {
         assert_eq!(channel.place, Place::Folder(".".into()));
         assert!(matches!(channel.which, Which::Channel(id) if id.channel() == "prod"));
         assert_eq!(of("/minimal").place, Place::Folder("/".into()));
-        assert_eq!(of("oci://b/p/minimal").which, Which::Any);
+        assert_eq!(of("s3://b/p/minimal").which, Which::Any);
     }
 
     #[test]
@@ -185,8 +207,8 @@ mod tests {
             "ftp://x/y",
             "oci://",
             "oci:///x",
-            "oci://b/../c",
-            "oci://b/a//b",
+            "s3://b/../c",
+            "s3://b/a//b",
             "oci://h/a?b",
         ] {
             assert!(text.parse::<Place>().is_err(), "{text}");

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use super::fixture::key;
 use super::released::{Release, channel, id, one};
-use super::servers::{Server, registry_at};
+use super::servers::{Server, bucket_at, registry_at};
 use super::targets::{arrives, promotion};
 use crate::channel::history;
 use crate::promote::promote;
@@ -28,7 +28,7 @@ use crate::pull::Wanted;
 use crate::target::{FolderTarget, Source, Target};
 use crate::{TargetError, publish};
 
-/// What the child works on: `folder` or `registry`; unset, the child test does nothing.
+/// What the child works on: `folder`, `registry` or `bucket`; unset, the child test does nothing.
 const KIND: &str = "BAKER_SHIP_TEST_KIND";
 /// Its folder, or its path in the server.
 const PLACE: &str = "BAKER_SHIP_TEST_PLACE";
@@ -76,7 +76,8 @@ impl Site<'_> {
 fn target(kind: &str, place: &str, port: u16, authority: &Path) -> Box<dyn Target> {
     match kind {
         "folder" => Box::new(FolderTarget::new(place.into(), Source::Kept)),
-        _ => Box::new(registry_at(port, place, authority)),
+        "registry" => Box::new(registry_at(port, place, authority)),
+        _ => Box::new(bucket_at(port, place)),
     }
 }
 
@@ -216,6 +217,13 @@ fn killed_on_the_wire_a_registry_has_the_old_state_or_the_new() {
     }
 }
 
+#[test]
+fn killed_on_the_wire_a_bucket_has_the_old_state_or_the_new() {
+    if let Some(server) = Server::bucket() {
+        survives_kills("bucket", &server);
+    }
+}
+
 fn survives_kills(kind: &'static str, server: &Server) {
     let old = Release::new("1.0.0", "");
     let site = || Site {
@@ -276,6 +284,10 @@ fn of_publishers_that_run_at_once_all_leave_one_whole_release() {
     if let Some(server) = Server::registry() {
         let place = server.place();
         at_once(&|| Box::new(registry_at(server.port, &place, &server.authority())));
+    }
+    if let Some(server) = Server::bucket() {
+        let place = server.place();
+        at_once(&|| Box::new(bucket_at(server.port, &place)));
     }
 }
 

@@ -1,7 +1,8 @@
-//! A real server on the loopback, for the tests of targets: Debian's `docker-registry` with TLS and
-//! passwords.
+//! Real servers on the loopback, for the tests of targets: Debian's `docker-registry` with TLS and
+//! passwords, and moto's S3.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::fixture::skip;
-use crate::target::{Credentials, RegistryTarget, TargetError};
+use crate::target::{BucketAccess, BucketTarget, Credentials, RegistryTarget, Secret, TargetError};
 
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -63,6 +64,26 @@ impl Server {
         Some(Self::started(command, port, home))
     }
 
+    /// moto's S3, whose program stands in the variable `BAKER_MOTO`; none, loudly, without it.
+    pub(super) fn bucket() -> Option<Self> {
+        let Some(program) = std::env::var_os("BAKER_MOTO").map(PathBuf::from) else {
+            skip("BAKER_MOTO names no moto_server: eval \"$(scripts/judges)\"");
+            return None;
+        };
+        let port = free_port();
+        let mut command = Command::new(program);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        let server = Self::started(command, port, tempfile::tempdir().unwrap());
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let request = "PUT /bakery HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\
+            Connection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(" 200 "), "{answer}");
+        Some(server)
+    }
+
     fn started(mut command: Command, port: u16, home: tempfile::TempDir) -> Self {
         let log = fs::File::create(home.path().join("log")).unwrap();
         command
@@ -114,6 +135,18 @@ pub(super) fn registry_as(
     authority: Option<&Path>,
 ) -> Result<RegistryTarget, TargetError> {
     RegistryTarget::new(&format!("localhost:{port}"), path, credentials, authority)
+}
+
+/// The bucket of the server at `port`.
+pub(super) fn bucket_at(port: u16, prefix: &str) -> BucketTarget {
+    let access = BucketAccess {
+        endpoint: Some(format!("http://127.0.0.1:{port}")),
+        region: None,
+        key_id: Some(USER.to_owned()),
+        secret: Some(Secret::new(PASSWORD.to_owned())),
+        token: None,
+    };
+    BucketTarget::new("bakery", prefix, &access, None).unwrap()
 }
 
 fn is_installed(program: &str) -> bool {

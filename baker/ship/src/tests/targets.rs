@@ -8,7 +8,7 @@ use baker_model::{Digest, Interrupt, Silent};
 
 use super::fixture::{key, skip, verified};
 use super::released::{Release, channel, contents, id, one};
-use super::servers::{Server, registry_as, registry_at};
+use super::servers::{Server, bucket_at, registry_as, registry_at};
 use crate::channel::history;
 use crate::promote::{PromoteError, Promotion, Withdrawn, promote};
 use crate::pull::{Check, Pull, PullError, Wanted, pull};
@@ -261,4 +261,13 @@ fn judge_the_registry(server: &Server, place: &str) {
     let referrer: serde_json::Value =
         serde_json::from_slice(&get(&format!("manifests/{first}")).unwrap()).unwrap();
     assert_eq!(referrer["subject"]["digest"], format!("sha256:{own}"));
+}
+
+#[test]
+fn a_bucket_behaves() {
+    let Some(server) = Server::bucket() else {
+        return;
+    };
+    behaves(&bucket_at(server.port, &server.place()));
+    behaves(&bucket_at(server.port, ""));
 }
