@@ -16,8 +16,8 @@ use baker_model::plan::Day;
 use serde::{Deserialize, Serialize};
 
 use crate::dsse::{DsseError, Envelope};
-use crate::key::Key;
-use crate::report::Signer;
+use crate::report::SignedBy;
+use crate::signer::{Signer, SigningError};
 use crate::target::{ChannelId, Log, Record, Target, TargetError};
 use crate::trust::Trust;
 
@@ -62,7 +62,7 @@ pub struct Entry {
     #[serde(flatten)]
     pub pointer: Pointer,
     /// The trusted keys that signed it.
-    pub signed_by: Vec<Signer>,
+    pub signed_by: Vec<SignedBy>,
     /// Digest of its line: the next pointer names it.
     pub digest: Digest,
 }
@@ -109,6 +109,9 @@ pub enum ChannelError {
         /// What does not fit.
         cause: &'static str,
     },
+    /// The key does not sign.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -160,7 +163,7 @@ pub(crate) fn advance(
     target: &dyn Target,
     history: &History,
     to: &Move<'_>,
-    key: &Key,
+    signer: &dyn Signer,
 ) -> Result<Entry, ChannelError> {
     let pointer = Pointer {
         pointer_version: POINTER_VERSION,
@@ -176,12 +179,12 @@ pub(crate) fn advance(
     };
     let payload = serde_json::to_vec(&pointer).expect("a pointer holds only plain data");
     let mut envelope = Envelope::new(POINTER_TYPE, payload);
-    envelope.sign(key);
+    envelope.sign(signer)?;
     let line = envelope.to_line();
     target.move_channel(to.id, &history.log, &line, to.record)?;
     Ok(Entry {
         pointer,
-        signed_by: vec![Signer::of(&key.public())],
+        signed_by: vec![SignedBy::of(&signer.public())],
         digest: Digest::of(&line),
     })
 }

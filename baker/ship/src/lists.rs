@@ -25,11 +25,19 @@ pub(crate) struct Lists {
     pub(crate) recipe: Option<String>,
 }
 
-/// True for what is fetched first: the lists and the recipe.
+/// True for what is fetched first: the lists, the recipe, and the lock, which provenance follows
+/// from.
 pub(crate) fn is_list(name: &str, manifest: Option<&Manifest>) -> bool {
-    let is_recipe = |file: &ReleaseFile| file.role == FileRole::Recipe && file.name == name;
     RESERVED.contains(&name)
-        || manifest.is_some_and(|manifest| manifest.files.iter().any(is_recipe))
+        || [FileRole::Recipe, FileRole::Lock]
+            .into_iter()
+            .any(|role| is_of(name, role, manifest))
+}
+
+/// Whether the manifest gives this role to that file.
+fn is_of(name: &str, role: FileRole, manifest: Option<&Manifest>) -> bool {
+    let is_it = |file: &ReleaseFile| file.role == role && file.name == name;
+    manifest.is_some_and(|manifest| manifest.files.iter().any(is_it))
 }
 
 /// Fetches the lists of a release into memory by way of a temporary folder, and verifies them.
@@ -70,7 +78,9 @@ pub(crate) fn fetch(
         .filter(|piece| !is_list(&piece.name, None));
     for piece in rest.filter(|piece| is_list(&piece.name, manifest.as_ref())) {
         let bytes = fetch_one(target, record, piece, &folder, watch)?;
-        recipe = String::from_utf8(bytes).ok();
+        if is_of(&piece.name, FileRole::Recipe, manifest.as_ref()) {
+            recipe = String::from_utf8(bytes).ok();
+        }
     }
     let there = |file: &ReleaseFile| is_list(&file.name, manifest.as_ref());
     let report = verify::check(&folder, trust, there, watch).map_err(|_| {

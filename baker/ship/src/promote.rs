@@ -13,17 +13,14 @@ use baker_model::recipe::Promote;
 use baker_model::{Digest, Interrupt, Manifest, Recipe};
 
 use crate::channel::{self, ChannelError, Entry, History, Move};
-use crate::key::Key;
 use crate::lists::{self, Lists};
-use crate::names::{MANIFEST, SIGNATURES, TEST_RESULT};
+use crate::names::{MANIFEST, PROVENANCE, SIGNATURES, TEST_RESULT};
 use crate::report::{Problem, Report};
-use crate::said::{self, Said, What};
+use crate::said::{self, Said, SayError, What};
+use crate::signer::Signer;
 use crate::target::{ChannelId, Record, ReleaseId, Target, TargetError};
 use crate::trust::Trust;
 use crate::vsa::{Reference, Summary, VSA_TYPE, Verdict, Verifier};
-
-/// The signed provenance of a release, when it has one.
-const PROVENANCE: &str = "provenance.intoto.json";
 
 /// How waivers about hygiene begin.
 const HYGIENE: &str = "hygiene";
@@ -40,7 +37,7 @@ pub struct Promotion<'a> {
     /// Whose signatures count.
     pub trust: &'a Trust,
     /// Who signs summary and pointer.
-    pub key: &'a Key,
+    pub signer: &'a dyn Signer,
     /// Who promotes.
     pub author: &'a str,
     /// Now, seconds since 1970-01-01 UTC.
@@ -158,6 +155,9 @@ pub enum PromoteError {
     /// The channel cannot be read or moved.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// The summary cannot be signed or kept.
+    #[error(transparent)]
+    Say(#[from] SayError),
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -220,7 +220,7 @@ pub fn promote(request: &Promotion<'_>, interrupt: &Interrupt) -> Result<Promote
         });
     };
     let summary = summary(request, &record, &lists, &said, levels.clone());
-    let summary = said::say(target, &record, (VSA_TYPE, summary), request.key)?;
+    let summary = said::say(target, &record, (VSA_TYPE, summary), request.signer)?;
     let to = Move {
         id: request.channel,
         record: &record,
@@ -229,7 +229,7 @@ pub fn promote(request: &Promotion<'_>, interrupt: &Interrupt) -> Result<Promote
         day: Day::of_unix(request.now),
         author: request.author,
     };
-    let entry = channel::advance(target, &history, &to, request.key)?;
+    let entry = channel::advance(target, &history, &to, request.signer)?;
     Ok(Promoted {
         entry,
         levels,
@@ -423,7 +423,7 @@ fn summary(
     let policy = format!("{place}/recipe.toml#promote.{}", request.channel.channel());
     Summary {
         verifier: Verifier {
-            id: "https://baker.invalid/promote/v1".to_owned(),
+            id: "urn:baker:promote:1".to_owned(),
             version: BTreeMap::from([("baker".to_owned(), version)]),
         },
         time_verified: timestamp(request.now),

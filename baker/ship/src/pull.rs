@@ -26,7 +26,7 @@ use crate::channel::{self, ChannelError, Entry};
 use crate::folder::{BUFFER, Watch};
 use crate::lists;
 use crate::promote::Withdrawn;
-use crate::report::{Problem, Signer, Warning};
+use crate::report::{Problem, SignedBy, Warning};
 use crate::said;
 use crate::target::{ChannelId, Lock, Piece, Record, ReleaseId, Target, TargetError, read_all};
 use crate::trust::Trust;
@@ -388,7 +388,7 @@ fn check_lists(
     request: &Pull<'_>,
     record: &Record,
     interrupt: &Interrupt,
-) -> Result<Vec<Signer>, PullError> {
+) -> Result<Vec<SignedBy>, PullError> {
     if request.check == Check::Skip {
         return Ok(Vec::new());
     }

@@ -13,19 +13,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dsse::{Envelope, IN_TOTO};
-use crate::key::Key;
 use crate::names::MANIFEST;
-use crate::report::Signer;
+use crate::report::SignedBy;
+use crate::signer::{Signer, SigningError};
 use crate::statement::{Resource, STATEMENT, Statement};
 use crate::target::{Record, ReleaseId, Target, TargetError};
 use crate::trust::Trust;
 use crate::vsa::{Summary, VSA_TYPE};
 
 /// The type of a [`Withdrawal`].
-pub const WITHDRAWAL_TYPE: &str = "https://baker.invalid/withdrawal/v1";
+pub const WITHDRAWAL_TYPE: &str = "urn:baker:withdrawal:1";
 
 /// The type of a [`Rebuild`].
-pub const REBUILD_TYPE: &str = "https://baker.invalid/rebuild/v1";
+pub const REBUILD_TYPE: &str = "urn:baker:rebuild:1";
 
 /// The release must not be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub struct Said {
     /// What.
     pub what: What,
     /// The trusted keys that signed it; empty when nobody whom we trust did.
-    pub signed_by: Vec<Signer>,
+    pub signed_by: Vec<SignedBy>,
     /// Digest of its envelope as the target has it.
     pub digest: Digest,
 }
@@ -128,6 +128,9 @@ pub enum SayError {
     /// A reason is what the next person needs.
     #[error("a withdrawal needs a reason")]
     NoReason,
+    /// The key does not sign.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -143,13 +146,13 @@ pub fn withdraw(
     target: &dyn Target,
     release: &ReleaseId,
     withdrawal: Withdrawal,
-    key: &Key,
+    signer: &dyn Signer,
 ) -> Result<(), SayError> {
     if withdrawal.reason.trim().is_empty() {
         return Err(SayError::NoReason);
     }
     let record = record(target, release)?;
-    say(target, &record, (WITHDRAWAL_TYPE, withdrawal), key)?;
+    say(target, &record, (WITHDRAWAL_TYPE, withdrawal), signer)?;
     Ok(())
 }
 
@@ -161,10 +164,10 @@ pub fn confirm(
     target: &dyn Target,
     release: &ReleaseId,
     rebuild: Rebuild,
-    key: &Key,
+    signer: &dyn Signer,
 ) -> Result<(), SayError> {
     let record = record(target, release)?;
-    say(target, &record, (REBUILD_TYPE, rebuild), key)?;
+    say(target, &record, (REBUILD_TYPE, rebuild), signer)?;
     Ok(())
 }
 
@@ -180,11 +183,11 @@ pub(crate) fn say<P: Serialize>(
     target: &dyn Target,
     record: &Record,
     (kind, predicate): (&str, P),
-    key: &Key,
-) -> Result<Digest, TargetError> {
+    signer: &dyn Signer,
+) -> Result<Digest, SayError> {
     let statement = Statement::new(subject(record), kind, predicate);
     let mut envelope = Envelope::new(IN_TOTO, statement.to_bytes());
-    envelope.sign(key);
+    envelope.sign(signer)?;
     let line = envelope.to_line();
     target.add_statement(record, &line)?;
     Ok(Digest::of(&line))

@@ -8,7 +8,7 @@ use baker_ship::target::{ChannelId, Reference};
 use super::pull::withdrawn;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, channel_failure, target_failure};
+use crate::pipeline::{self, channel_failure, say_failure, target_failure};
 
 /// Points a channel to a release, when it shows what its own recipe asks for in
 /// [promote.CHANNEL]. Never builds: the very release moves on, with a signed
@@ -19,9 +19,9 @@ pub struct Args {
     release: Reference,
     /// The channel, such as dev, staging, prod
     channel: String,
-    /// Private key to sign with
-    #[arg(long, env = "BAKER_KEY", value_name = "FILE")]
-    key: Option<PathBuf>,
+    /// Private key to sign with: a file, pkcs11:..., or command:PROGRAM
+    #[arg(long, env = "BAKER_KEY", value_name = "KEY")]
+    key: Option<String>,
     /// Public key whose signatures count; may be repeated [default: those of
     /// the config file]
     #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
@@ -45,14 +45,14 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let key = context.key(args.key.as_deref())?;
     let target = pipeline::open_target(&args.release.place, context)?;
     let release = pipeline::settle(&args.release, target.as_ref(), &trust, context)?;
-    let signer = key.public();
+    let public = key.public();
     let request = Promotion {
         target: target.as_ref(),
         release: &release,
         channel: &channel,
         trust: &trust,
-        key: &key,
-        author: args.author.as_deref().unwrap_or(signer.name()),
+        signer: key.as_ref(),
+        author: args.author.as_deref().unwrap_or(public.name()),
         now: pipeline::now(),
         withdrawn: withdrawn(args.force),
     };
@@ -74,6 +74,7 @@ fn failure(error: PromoteError, context: &Context) -> Failure {
     match error {
         PromoteError::Target(error) => target_failure(error, context),
         PromoteError::Channel(error) => channel_failure(error, context),
+        PromoteError::Say(error) => say_failure(error, context),
         PromoteError::Refused { .. } => context.failure(Exit::Verify, error),
         PromoteError::NoRelease { .. } => context.failure(Exit::Publish, error),
     }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use baker_ship::said::{SayError, Withdrawal, withdraw};
+use baker_ship::said::{Withdrawal, withdraw};
 use baker_ship::target::{Place, Reference};
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, target_failure};
+use crate::exit::Failure;
+use crate::pipeline::{self, say_failure};
 
 /// Says under a signature that a release must not be used any more. It stays
 /// where it is, but is neither promoted nor pulled unless somebody insists.
@@ -18,9 +18,9 @@ pub struct Args {
     /// Why
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Private key to sign with
-    #[arg(long, env = "BAKER_KEY", value_name = "FILE")]
-    key: Option<PathBuf>,
+    /// Private key to sign with: a file, pkcs11:..., or command:PROGRAM
+    #[arg(long, env = "BAKER_KEY", value_name = "KEY")]
+    key: Option<String>,
     /// Public key whose signatures count; may be repeated [default: those of
     /// the config file]
     #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
@@ -46,11 +46,8 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         day: pipeline::today(),
     };
     let value = serde_json::json!({ "release": release.to_string(), "withdrawal": withdrawal });
-    withdraw(target.as_ref(), &release, withdrawal, &key).map_err(|error| match error {
-        SayError::Target(error) => target_failure(error, context),
-        SayError::NoReason => context.failure(Exit::Usage, error),
-        SayError::NoRelease { .. } => context.failure(Exit::Publish, error),
-    })?;
+    withdraw(target.as_ref(), &release, withdrawal, key.as_ref())
+        .map_err(|error| say_failure(error, context))?;
     if let Place::Folder(releases) = &args.release.place {
         pipeline::sysupdate::withdraw(releases, release.name(), release.version())?;
     }

@@ -6,10 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use baker_model::plan::Day;
 use baker_ship::channel::{ChannelError, history};
+use baker_ship::said::SayError;
 use baker_ship::target::{
     BucketTarget, Place, Reference, RegistryTarget, ReleaseId, Target, Which,
 };
-use baker_ship::{FolderTarget, Source, TargetError, Trust, Verified};
+use baker_ship::{FolderTarget, SigningError, Source, TargetError, Trust, Verified};
 
 use super::check_boot_signatures;
 use crate::context::Context;
@@ -102,11 +103,27 @@ pub fn target_failure(error: TargetError, context: &Context) -> Failure {
 pub fn channel_failure(error: ChannelError, context: &Context) -> Failure {
     match error {
         ChannelError::Target(error) => target_failure(error, context),
+        ChannelError::Signing(error) => signing_failure(error, context),
         ChannelError::NoChannel { .. } => context.failure(Exit::Publish, error),
         ChannelError::Signature { .. }
         | ChannelError::Syntax { .. }
         | ChannelError::Broken { .. } => context.failure(Exit::Verify, error),
     }
+}
+
+/// A statement that cannot be signed or kept.
+pub fn say_failure(error: SayError, context: &Context) -> Failure {
+    match error {
+        SayError::Target(error) => target_failure(error, context),
+        SayError::Signing(error) => signing_failure(error, context),
+        SayError::NoReason => context.failure(Exit::Usage, error),
+        SayError::NoRelease { .. } => context.failure(Exit::Publish, error),
+    }
+}
+
+fn signing_failure(error: SigningError, context: &Context) -> Failure {
+    let help = error.help();
+    context.failure(Exit::Publish, error).help_if(help)
 }
 
 /// Seconds since 1970-01-01 UTC.

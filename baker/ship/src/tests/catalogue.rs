@@ -30,7 +30,7 @@ fn promoted(
         release: &id(version),
         channel: &channel(to),
         trust,
-        key: &key(),
+        signer: &key(),
         author: "ada",
         now: NOW,
         withdrawn,

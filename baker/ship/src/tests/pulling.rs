@@ -302,7 +302,7 @@ fn a_channel_is_followed_and_never_backwards() {
             release: &id(number),
             channel: &channel("prod"),
             trust: &trust,
-            key: &key(),
+            signer: &key(),
             author: "ada",
             now: 1_795_350_896,
             withdrawn: Withdrawn::Refuse,

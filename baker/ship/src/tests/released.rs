@@ -61,10 +61,7 @@ impl Release {
 
 /// A waiver.
 pub(super) fn waiver(what: &str, reason: &str) -> Waiver {
-    Waiver {
-        what: what.to_owned(),
-        reason: reason.to_owned(),
-    }
+    Waiver::new(what, reason)
 }
 
 pub(super) fn id(version: &str) -> ReleaseId {

@@ -29,7 +29,7 @@ pub(super) fn promotion<'a>(
         release,
         channel: to,
         trust,
-        key,
+        signer: key,
         author: "ada",
         now: NOW,
         withdrawn: Withdrawn::Refuse,
