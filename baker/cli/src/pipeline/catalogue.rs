@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use baker_model::plan::Day;
 use baker_ship::channel::{ChannelError, history};
 use baker_ship::said::SayError;
 use baker_ship::target::{
@@ -130,9 +129,4 @@ fn signing_failure(error: SigningError, context: &Context) -> Failure {
 pub fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs())
-}
-
-/// The day in UTC.
-pub fn today() -> Day {
-    super::smoke::today()
 }

@@ -36,7 +36,9 @@ pub use artefact::Artefact;
 pub use bake::{BakeRequest, bake_draft, refuse_draft};
 pub use boot_keys::{BootKeys, NewKeys};
 pub use bundle::{BundleRequest, bundle, unbundle};
-pub use catalogue::{channel_failure, now, open_target, say_failure, settle, target_failure, today, verified};
+pub use catalogue::{
+    channel_failure, now, open_target, say_failure, settle, target_failure, verified,
+};
 pub use drill::{DrillRequest, Extent, drill};
 pub use foreign::{Foreign, Named, read_plans};
 pub use host::{Host, architecture};

@@ -92,14 +92,15 @@ pub fn release(request: &ReleaseRequest<'_>, context: &Context) -> Result<Publis
 
 /// Puts a signed release into the folder of releases `to`; gives its place.
 pub fn publish(signed: Signed, to: &Path, context: &Context) -> Result<PathBuf, Failure> {
-    let path = baker_ship::to_folder(signed, to, context.listener(), context.interrupt())
-        .map_err(|error| {
+    let path = baker_ship::to_folder(signed, to, context.listener(), context.interrupt()).map_err(
+        |error| {
             if context.interrupt().is_raised() {
                 context.failure(Exit::Publish, error)
             } else {
                 publish_failure(error)
             }
-        })?;
+        },
+    )?;
     // The release is there for ever by now; what follows from it can be made again.
     if let Err(failure) = super::sysupdate::offer(to, &path) {
         let problem = failure.causes().join(": ");

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::atomic::{self, Existing};
 use crate::folder::{BUFFER, Watch};
-use crate::names::{MANIFEST, RESERVED, release_folder_name};
+use crate::names::{MANIFEST, SIGNATURES, SUMS, release_folder_name};
+use crate::statements;
 
 /// The largest manifest or other signed list that is read, bytes.
 const LIST_LIMIT: u64 = 64 << 20;
@@ -270,7 +271,8 @@ pub(crate) fn record_of(folder: &Path, bytes: &[u8]) -> Result<(Record, Manifest
         cause: crate::report::chain(&error),
     })?;
     let mut lists = Vec::new();
-    for name in RESERVED {
+    let signed = [MANIFEST, SIGNATURES, SUMS].into_iter();
+    for name in signed.chain(statements::files(&manifest)) {
         if let Some(bytes) = read_all(&folder.join(name), LIST_LIMIT)? {
             lists.push(Piece {
                 name: name.to_owned(),
