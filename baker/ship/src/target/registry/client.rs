@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use baker_model::{Digest, Interrupt};
 use base64ct::{Base64, Encoding};
@@ -25,6 +26,15 @@ const DOCUMENT_LIMIT: u64 = 4 << 20;
 /// Tells that the registry knows referrers by itself (distribution specification, "Pushing
 /// Manifests with Subject").
 const SUBJECT_HEADER: &str = "OCI-Subject";
+
+/// Waits before a request is sent again that the server failed to answer (5xx): registries on
+/// plain folders do so for a moment while somebody else puts the same blob.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(900),
+    Duration::from_millis(2700),
+];
 
 /// A repository.
 #[derive(Debug)]
@@ -119,8 +129,21 @@ impl Client<'_> {
         watch: Watch<'_>,
     ) -> Result<(), TargetError> {
         let doing = format!("put `{}` into {}", piece.name, self.name());
-        let url = self.upload(&doing, piece.sha256)?;
-        let file = self.http.wait(&doing, tokio::fs::File::open(from), None)?;
+        let once = || self.put_file_once(&doing, piece, from, watch.interrupt);
+        accepted(&doing, patiently(watch.interrupt, once)?)?;
+        watch.advance(piece.size);
+        Ok(())
+    }
+
+    fn put_file_once(
+        &self,
+        doing: &str,
+        piece: &Piece,
+        from: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Response, TargetError> {
+        let url = self.upload(doing, piece.sha256)?;
+        let file = self.http.wait(doing, tokio::fs::File::open(from), None)?;
         let request = self
             .request(Method::PUT, url.as_str())
             .header(CONTENT_LENGTH, piece.size)
@@ -128,12 +151,7 @@ impl Client<'_> {
             .body(Body::from(file));
         // The upload was opened a moment ago, so the authorization is good; a stream of a file
         // cannot be sent twice.
-        let response = self
-            .http
-            .wait(&doing, request.send(), Some(watch.interrupt))?;
-        accepted(&doing, response)?;
-        watch.advance(piece.size);
-        Ok(())
+        self.http.wait(doing, request.send(), Some(interrupt))
     }
 
     /// Puts a small blob.
@@ -272,8 +290,20 @@ impl Client<'_> {
         }
     }
 
-    /// Sends a request; once more with authorization when the registry asks for it.
+    /// Sends a request; once more with authorization when the registry asks for it, and a few
+    /// times more when it fails.
     fn send(
+        &self,
+        doing: &str,
+        request: impl Fn() -> RequestBuilder,
+        interrupt: Option<&Interrupt>,
+    ) -> Result<Response, TargetError> {
+        let never = Interrupt::new();
+        let once = || self.send_once(doing, &request, interrupt);
+        patiently(interrupt.unwrap_or(&never), once)
+    }
+
+    fn send_once(
         &self,
         doing: &str,
         request: impl Fn() -> RequestBuilder,
@@ -342,6 +372,21 @@ impl Client<'_> {
         let token: Token = parse(doing, &bytes)?;
         token.token.or(token.access_token).ok_or_else(refused)
     }
+}
+
+/// The answer to `once`; asked again after each pause while the server says that it failed.
+fn patiently(
+    interrupt: &Interrupt,
+    once: impl Fn() -> Result<Response, TargetError>,
+) -> Result<Response, TargetError> {
+    for pause in PAUSES {
+        let response = once()?;
+        if !response.status().is_server_error() || interrupt.is_raised() {
+            return Ok(response);
+        }
+        std::thread::sleep(pause);
+    }
+    once()
 }
 
 /// Leaves out the first bytes.
