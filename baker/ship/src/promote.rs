@@ -15,6 +15,7 @@ use baker_model::{Digest, Interrupt, Manifest, Recipe};
 use crate::channel::{self, ChannelError, Entry, History, Move};
 use crate::lists::{self, Lists};
 use crate::names::{MANIFEST, PROVENANCE, SIGNATURES, TEST_RESULT};
+use crate::provenance;
 use crate::report::{Problem, Report};
 use crate::said::{self, Said, SayError, What};
 use crate::signer::Signer;
@@ -108,6 +109,15 @@ pub enum Objection {
     NotSignedBy {
         /// How many there are.
         count: usize,
+    },
+    /// Nobody has looked: the manifest is of a baker without the gate.
+    #[error("nothing is known about its hygiene: the baker that made it did not look")]
+    NoHygiene,
+    /// Something was found that a waiver excuses.
+    #[error("hygiene was waived: {finding}")]
+    Finding {
+        /// The rule and where it fired.
+        finding: String,
     },
     /// A rule of hygiene was waived.
     #[error("hygiene was waived: {what} ({reason})")]
@@ -206,7 +216,7 @@ pub fn promote(request: &Promotion<'_>, interrupt: &Interrupt) -> Result<Promote
             report: &lists.report,
             said: &said,
             switches,
-            has_provenance: record.piece(PROVENANCE).is_some(),
+            has_provenance: provenance::is_told(manifest),
         };
         levels = case.judge(&mut objections);
         objections.extend(not_before(request, switches, &record)?);
@@ -316,17 +326,33 @@ impl Case<'_> {
             let count = wanted.len();
             objections.push(Objection::NotSignedBy { count });
         }
-        let waivers = self.manifest.waivers.iter();
-        let dirty: Vec<_> = waivers
-            .filter(|waiver| waiver.what.starts_with(HYGIENE))
-            .collect();
-        if self.switches.hygiene {
-            objections.extend(dirty.iter().map(|waiver| Objection::Hygiene {
-                what: waiver.what.clone(),
-                reason: waiver.reason.clone(),
-            }));
+        match self.hygiene() {
+            dirty if dirty.is_empty() => levels.push("BAKER_HYGIENE_CLEAN".to_owned()),
+            dirty if self.switches.hygiene => objections.extend(dirty),
+            _ => {}
         }
         levels
+    }
+
+    /// Why the hygiene of the release is not known to be clean; empty when it is. Findings that
+    /// nobody waived do not verify and are told there.
+    fn hygiene(&self) -> Vec<Objection> {
+        let Some(fact) = &self.manifest.hygiene else {
+            return vec![Objection::NoHygiene];
+        };
+        let findings = fact.waived.iter().map(|found| Objection::Finding {
+            finding: match found.line {
+                Some(line) => format!("{} in {}, line {line}", found.rule, found.path),
+                None => format!("{} in {}", found.rule, found.path),
+            },
+        });
+        let waivers = self.manifest.waivers.iter();
+        let waivers = waivers.filter(|waiver| waiver.what.starts_with(HYGIENE));
+        let waivers = waivers.map(|waiver| Objection::Hygiene {
+            what: waiver.what.clone(),
+            reason: waiver.reason.clone(),
+        });
+        findings.chain(waivers).collect()
     }
 
     /// Provenance is level 1 of SLSA's build track; level 2 asks for a builder that signs where

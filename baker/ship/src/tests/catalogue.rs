@@ -1,7 +1,8 @@
 //! Channels, promotion and withdrawal, on a folder.
 
-use baker_model::Interrupt;
+use baker_model::manifest::{HygieneFact, HygieneFinding};
 use baker_model::plan::Day;
+use baker_model::{Interrupt, Manifest};
 
 use super::fixture::key;
 use super::released::{Release, both, channel, id, one, other_key, stranger, waiver};
@@ -93,7 +94,7 @@ fn a_channel_moves_with_a_summary_and_keeps_its_history() {
     assert_eq!(summary.time_verified, "2026-11-22T12:34:56Z");
     assert_eq!(
         summary.verified_levels,
-        ["SLSA_BUILD_LEVEL_0", "BAKER_TESTED_UEFI"]
+        ["SLSA_BUILD_LEVEL_1", "BAKER_TESTED_UEFI"]
     );
     assert!(
         summary.policy.uri.ends_with("recipe.toml#promote.staging"),
@@ -114,6 +115,7 @@ fn the_released_recipe_decides_and_all_objections_are_told() {
         manifest
             .waivers
             .push(waiver("hygiene setuid", "sudo is wanted"));
+        manifest.hygiene = Some(looked(&["/usr/bin/sudo"]));
     });
     release.publish(&target);
     let refused = promoted(&target, ("1.0.0", "prod"), &both(), Withdrawn::Refuse);
@@ -123,6 +125,7 @@ fn the_released_recipe_decides_and_all_objections_are_told() {
             "no test by uefi-secure has passed",
             "no trusted key besides those that signed it says that it was rebuilt with the same bytes",
             "none of the 1 keys that the recipe names has signed it",
+            "hygiene was waived: setuid in /usr/bin/sudo",
             "hygiene was waived: hygiene setuid (sudo is wanted)",
             "it was never in staging",
         ]
@@ -134,7 +137,40 @@ fn the_released_recipe_decides_and_all_objections_are_told() {
     // Another channel of the same recipe asks for nothing.
     promoted(&target, ("1.0.0", "staging"), &both(), Withdrawn::Refuse).unwrap();
     let refused = promoted(&target, ("1.0.0", "prod"), &both(), Withdrawn::Refuse);
-    assert_eq!(objections(refused).len(), 4);
+    assert_eq!(objections(refused).len(), 5);
+}
+
+/// What the gate said of a root in which set-user-id programs are waived.
+fn looked(waived: &[&str]) -> HygieneFact {
+    let finding = |path: &&str| HygieneFinding {
+        rule: "setuid".to_owned(),
+        path: (*path).to_owned(),
+        line: None,
+    };
+    HygieneFact {
+        rules: "8".to_owned(),
+        size: 1 << 20,
+        open: Vec::new(),
+        waived: waived.iter().map(finding).collect(),
+    }
+}
+
+#[test]
+fn hygiene_is_clean_only_when_somebody_looked() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = target(&folder);
+    let switch = "[promote.prod]\nhygiene = true\n";
+    Release::new("1.0.0", switch).publish(&target);
+    let refused = promoted(&target, ("1.0.0", "prod"), &both(), Withdrawn::Refuse);
+    assert_eq!(
+        objections(refused),
+        ["nothing is known about its hygiene: the baker that made it did not look"]
+    );
+    let clean = |manifest: &mut Manifest| manifest.hygiene = Some(looked(&[]));
+    Release::changed("1.1.0", switch, clean).publish(&target);
+    let passed = promoted(&target, ("1.1.0", "prod"), &both(), Withdrawn::Refuse).unwrap();
+    let level = "BAKER_HYGIENE_CLEAN".to_owned();
+    assert!(passed.levels.contains(&level), "{passed:?}");
 }
 
 #[test]
@@ -253,7 +289,7 @@ fn a_history_that_was_tampered_with_is_refused() {
         payload(lines[2]).payload_type(),
         payload(lines[2]).payload().to_vec(),
     );
-    forged.sign(&stranger());
+    forged.sign(&stranger()).unwrap();
     let forged = String::from_utf8(forged.to_line()).unwrap() + "\n";
     let rows: [(String, &str); 7] = [
         (

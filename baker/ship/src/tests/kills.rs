@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baker_model::{Event, Interrupt, Listener, Silent};
 use nix::sys::signal::{Signal, kill, raise};
@@ -173,41 +173,104 @@ fn finishes(target: &dyn Target, has_moved: bool) {
     arrives(target, &Wanted::Channel(prod), &new);
 }
 
-/// How often to kill: some points in every run, all of them when all fixtures are asked for.
+/// True when all fixtures are asked for: then every point is hit, and many random times.
+fn is_long() -> bool {
+    std::env::var("BAKER_FIXTURES").as_deref() == Ok("all")
+}
+
+/// How many points to step over: a few are hit in every run.
 fn stride(points: usize) -> usize {
-    match std::env::var("BAKER_FIXTURES").as_deref() {
-        Ok("all") => 1,
-        _ => points.div_ceil(16).max(1),
+    if is_long() {
+        1
+    } else {
+        points.div_ceil(16).max(1)
     }
+}
+
+/// Times after the start of a child at which it is killed, spread over a run that takes `whole`:
+/// between the points, wherever it happens to be.
+fn random_times(whole: Duration) -> Vec<Duration> {
+    let count = if is_long() { 64 } else { 3 };
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let mut state = u64::from(since.unwrap().subsec_nanos()) | 1;
+    let mut fraction = || {
+        // Xorshift: the times need to be spread, not unpredictable.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        u32::try_from(state % 1000).unwrap()
+    };
+    (0..count).map(|_| whole * fraction() / 1000).collect()
+}
+
+/// What became of one killed run: checks the state it left, and that the next run finishes.
+fn judged(site: &Site<'_>, old: &Release, child: Child) -> ((bool, bool), bool) {
+    let output = child.wait_with_output().unwrap();
+    let was_killed = output.status.signal() == Some(9);
+    assert!(was_killed || output.status.success(), "{output:?}");
+    let target = site.target();
+    let found = state(target.as_ref(), old);
+    finishes(target.as_ref(), found.1);
+    (found, was_killed)
+}
+
+/// Kills children at random times, each at a fresh site.
+fn killed_at_random<'a>(site: impl Fn() -> Site<'a>, old: &Release) {
+    let whole = site();
+    begin(whole.target().as_ref(), old);
+    let port = whole.server.map_or(0, |server| server.port);
+    let since = Instant::now();
+    assert!(whole.child(port, usize::MAX).wait().unwrap().success());
+    let times = random_times(since.elapsed());
+    let mut seen = Vec::new();
+    let mut hit = 0;
+    for time in times {
+        let site = site();
+        begin(site.target().as_ref(), old);
+        let mut child = site.child(port, usize::MAX);
+        std::thread::sleep(time);
+        child.kill().unwrap();
+        let (found, was_killed) = judged(&site, old, child);
+        hit += usize::from(was_killed);
+        seen.push(found);
+    }
+    let kind = site().kind;
+    eprintln!(
+        "{kind}: {hit} of {} runs killed at random times",
+        seen.len()
+    );
+    told(kind, seen.len(), &seen);
 }
 
 #[test]
 fn killed_at_every_step_a_folder_has_the_old_state_or_the_new() {
     let old = Release::new("1.0.0", "");
+    let folder = tempfile::tempdir().unwrap();
+    let places = AtomicUsize::new(0);
+    let site = || {
+        let place = format!("releases{}", places.fetch_add(1, Ordering::Relaxed));
+        Site {
+            kind: "folder",
+            place: folder.path().join(place).to_str().unwrap().to_owned(),
+            server: None,
+        }
+    };
     let mut seen = Vec::new();
     for point in 0.. {
-        let folder = tempfile::tempdir().unwrap();
-        let site = Site {
-            kind: "folder",
-            place: folder.path().join("releases").to_str().unwrap().to_owned(),
-            server: None,
-        };
-        let target = site.target();
-        begin(target.as_ref(), &old);
-        let output = site.child(0, point).wait_with_output().unwrap();
-        let was_killed = output.status.signal() == Some(9);
-        assert!(was_killed || output.status.success(), "{output:?}");
-        let found = state(target.as_ref(), &old);
-        finishes(target.as_ref(), found.1);
+        let site = site();
+        begin(site.target().as_ref(), &old);
+        let (found, was_killed) = judged(&site, &old, site.child(0, point));
         seen.push(found);
         if !was_killed {
             break;
         }
     }
-    told("folder", seen.len(), &seen);
+    let what = format!("killed at {} of {} steps", seen.len() - 1, seen.len() - 1);
+    told("folder", &what, &seen);
     assert_eq!(seen.first(), Some(&(false, false)));
     assert_eq!(seen.last(), Some(&(true, true)));
     assert!(seen.contains(&(true, false)), "{seen:?}");
+    killed_at_random(site, &old);
 }
 
 #[test]
@@ -244,28 +307,23 @@ fn survives_kills(kind: &'static str, server: &Server) {
     let mut seen = Vec::new();
     for point in (0..points).step_by(stride(points)) {
         let site = site();
-        let target = site.target();
-        begin(target.as_ref(), &old);
+        begin(site.target().as_ref(), &old);
         let proxy = Proxy::new(server.port, point);
         let child = site.child(proxy.port, usize::MAX);
         proxy.kills(&child);
-        let output = child.wait_with_output().unwrap();
-        let was_killed = output.status.signal() == Some(9);
-        assert!(was_killed || output.status.success(), "{output:?}");
-        let found = state(target.as_ref(), &old);
-        finishes(target.as_ref(), found.1);
-        seen.push(found);
+        seen.push(judged(&site, &old, child).0);
     }
-    told(kind, points, &seen);
+    let what = format!("killed at {} of {points} messages", seen.len());
+    told(kind, &what, &seen);
     assert_eq!(seen.first(), Some(&(false, false)));
+    killed_at_random(site, &old);
 }
 
 /// The figure for the record: what the states after the kills were.
-fn told(kind: &str, points: usize, seen: &[(bool, bool)]) {
+fn told(kind: &str, what: &str, seen: &[(bool, bool)]) {
     let count = |state: (bool, bool)| seen.iter().filter(|found| **found == state).count();
     eprintln!(
-        "{kind}: {} of {points} points killed, {} old, {} published and not promoted, {} new, 0 bad",
-        seen.len(),
+        "{kind}: {what}: {} old, {} published and not promoted, {} new, 0 bad",
         count((false, false)),
         count((true, false)),
         count((true, true)),
@@ -406,7 +464,8 @@ impl Wire {
         loop {
             match self.victim.load(Ordering::SeqCst) {
                 0 => std::thread::sleep(Duration::from_millis(1)),
-                pid => return drop(kill(Pid::from_raw(pid), Signal::SIGKILL)),
+                // It may have ended by itself.
+                pid => return kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default(),
             }
         }
     }

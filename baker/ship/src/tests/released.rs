@@ -15,7 +15,8 @@ pub(super) const RECIPE: &str = "name = \"minimal\"\nversion = \"1.0.0\"\n[debia
 
 /// A release in a folder that goes when dropped.
 pub(super) struct Release {
-    pub(super) home: tempfile::TempDir,
+    /// Held, never read.
+    _home: tempfile::TempDir,
     pub(super) folder: PathBuf,
 }
 
@@ -47,7 +48,10 @@ impl Release {
         change(&mut manifest);
         let draft = Draft::new(folder.clone(), manifest);
         drop(draft.sign(&key(), &Silent, &Interrupt::new()).unwrap());
-        Self { home, folder }
+        Self {
+            _home: home,
+            folder,
+        }
     }
 
     pub(super) fn verified(&self) -> Verified {

@@ -255,8 +255,8 @@ fn judge_the_registry(server: &Server, place: &str) {
             .all(|kind| **kind == "application/vnd.in-toto+json"),
         "{kinds:?}"
     );
-    // The test result, and the summary of the promotion.
-    assert_eq!(kinds.len(), 2, "{index:#}");
+    // Test result and provenance, and the summary of the promotion.
+    assert_eq!(kinds.len(), 3, "{index:#}");
     let first = index["manifests"][0]["digest"].as_str().unwrap();
     let referrer: serde_json::Value =
         serde_json::from_slice(&get(&format!("manifests/{first}")).unwrap()).unwrap();
