@@ -11,9 +11,9 @@ pub(super) fn configuration_order(packages: &[Package]) -> Vec<&Package> {
     let mut providers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for package in packages {
         by_name.insert(&package.lock.name, package);
-        for provided in field(&package.control, "Provides").split(',') {
+        for provided in names(field(&package.control, "Provides"), ',') {
             providers
-                .entry(bare(provided))
+                .entry(provided)
                 .or_default()
                 .push(&package.lock.name);
         }
@@ -49,7 +49,7 @@ impl<'a> Walk<'a> {
         let control: &'a str = &package.control;
         for key in ["Pre-Depends", "Depends"] {
             for group in field(control, key).split(',') {
-                for alternative in group.split('|').map(bare) {
+                for alternative in names(group, '|') {
                     let providers = self.providers.get(alternative).cloned().unwrap_or_default();
                     for real in std::iter::once(alternative).chain(providers) {
                         self.visit(real);
@@ -69,6 +69,12 @@ fn field<'a>(control: &'a str, key: &str) -> &'a str {
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case(key))
         .map_or("", |(_, value)| value.trim())
+}
+
+/// The names in a list; an empty list has none.
+fn names(list: &str, separator: char) -> impl Iterator<Item = &str> {
+    let names = list.split(separator).map(bare);
+    names.filter(|name| !name.is_empty())
 }
 
 /// A name without architecture and version: `a:any (>= 1)` is `a`.
@@ -106,5 +112,23 @@ mod tests {
             .map(|p| p.lock.name.as_str())
             .collect();
         assert_eq!(order, ["z", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn a_package_that_needs_nothing_waits_for_nothing() {
+        let rows = [
+            ("a", "Depends: b\n"),
+            ("b", ""),
+            ("c", "Depends: a\n"),
+            ("d", ""),
+        ];
+        let packages = rows.map(|(name, control)| {
+            let mut package = testing::package(name, &[]);
+            package.control = control.to_owned();
+            package
+        });
+        let order = configuration_order(&packages);
+        let order: Vec<&str> = order.iter().map(|p| p.lock.name.as_str()).collect();
+        assert_eq!(order, ["b", "a", "c", "d"]);
     }
 }
