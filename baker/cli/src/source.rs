@@ -126,7 +126,7 @@ impl RecipeFolder {
     /// The local files that the recipe names, by digest.
     pub fn files(&self) -> Result<Vec<FileLock>, Failure> {
         let mut files = Vec::new();
-        for entry in &self.recipe.files {
+        for entry in self.recipe.all_files() {
             let FileSource::Local(name) = entry.source() else {
                 continue;
             };

@@ -131,6 +131,16 @@ pub enum ConfigureError {
         /// What is missing.
         path: &'static str,
     },
+    /// `[update]` is given, and nothing in the root can update the machine.
+    #[error(
+        "[update] is given, but {path} is not in the root; add \"{package}\" to [debian] packages"
+    )]
+    Updating {
+        /// What is missing.
+        path: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
     /// A shared library that cannot be listed in the loader cache.
     #[error("cannot read {path} as a shared library: {problem}")]
     Library {

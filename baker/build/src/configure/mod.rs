@@ -33,6 +33,7 @@ mod stage;
 mod testing;
 mod tmpfiles;
 mod units;
+mod updates;
 mod var;
 mod words;
 

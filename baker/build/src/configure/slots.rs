@@ -27,7 +27,7 @@ const EFFECT: &str = "slots";
 const SYSTEMD: &str = "/usr/lib/systemd";
 
 /// Where the ESP is mounted.
-const ESP: &str = "/efi";
+pub(super) const ESP: &str = "/efi";
 
 /// The partition label that the disk stage gives the EFI system partition.
 pub const ESP_LABEL: &str = "esp";

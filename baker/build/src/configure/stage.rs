@@ -9,7 +9,7 @@ use super::error::ConfigureError;
 use super::image::Image;
 use super::ledger::Ledger;
 use super::report::ConfigureReport;
-use super::{effect, loader, order, sealed, slots, units, var};
+use super::{effect, loader, order, sealed, slots, units, updates, var};
 use crate::{Assembled, Package, Spool, links};
 
 /// Name of the stage in events.
@@ -91,6 +91,7 @@ pub fn finish(
         .warnings
         .extend(units::apply_services(&mut image, recipe)?);
     slots::count_boots(&mut image, recipe)?;
+    report.warnings.extend(updates::define(&mut image, recipe)?);
     loader::write_cache(&mut image, &packages)?;
     sealed::seal(&mut image)?;
     var::make_var(&mut image, kind)?;

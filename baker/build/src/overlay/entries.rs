@@ -47,7 +47,7 @@ pub fn files(tree: &mut Tree, request: Request<'_>) -> Result<(), OverlayError> 
         )?;
         put(tree, &path, metadata, Kind::Directory)?;
     }
-    for entry in &request.recipe.files {
+    for entry in request.recipe.all_files() {
         let path = path(&entry.path)?;
         let metadata = metadata(
             &accounts,
@@ -55,7 +55,7 @@ pub fn files(tree: &mut Tree, request: Request<'_>) -> Result<(), OverlayError> 
             (entry.mode, &entry.owner, &entry.group),
             epoch,
         )?;
-        let content = content(entry, &path, &request)?;
+        let content = content(&entry, &path, &request)?;
         put(tree, &path, metadata, Kind::file(content))?;
     }
     for entry in &request.recipe.links {

@@ -10,6 +10,7 @@ mod parse;
 mod promote;
 mod settings;
 mod tests_table;
+mod update;
 
 pub use error::RecipeError;
 pub use format::Format;
@@ -22,3 +23,4 @@ pub use settings::{
     Services, System, User, Waive,
 };
 pub(crate) use tests_table::check_tests;
+pub use update::{KEYRING, Update};

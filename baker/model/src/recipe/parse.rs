@@ -3,7 +3,7 @@
 use crate::plan::{Firmware, TestPlan};
 
 use super::hygiene::check_hygiene;
-use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests, promote};
+use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests, promote, update};
 
 impl Recipe {
     /// Parses and checks the text of a `recipe.toml`.
@@ -64,6 +64,7 @@ impl Recipe {
         check_hygiene(&self.hygiene, text)?;
         self.check_paths(text)?;
         promote::check(&self.promote, text)?;
+        update::check(self, text)?;
         self.check_duplicates(text)
     }
 
@@ -157,10 +158,7 @@ impl Recipe {
                 let problem = format!("file {} needs either content or source", file.path);
                 return Err(RecipeError::at(text, find_value(text, &file.path), problem));
             }
-            let leaves = |source: &String| {
-                source.starts_with('/') || source.split('/').any(|part| part == "..")
-            };
-            if let Some(source) = file.source.as_ref().filter(|source| leaves(source)) {
+            if let Some(source) = file.source.as_ref().filter(|it| update::leaves(it)) {
                 let problem = format!("source `{source}` lies outside the recipe's folder");
                 return Err(RecipeError::at(text, find_value(text, source), problem));
             }

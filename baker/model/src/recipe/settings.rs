@@ -1,11 +1,12 @@
 //! The tables and keys of a recipe.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::promote::Promote;
-use super::{Format, Hygiene};
+use super::{Format, Hygiene, Update};
 use crate::Digest;
 use crate::plan::TestPlan;
 
@@ -60,6 +61,9 @@ pub struct Recipe {
     /// The disk.
     #[serde(default)]
     pub disk: Disk,
+    /// From where machines update themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
     /// What may be in the image though it usually must not.
     #[serde(default, skip_serializing_if = "Hygiene::is_default")]
     pub hygiene: Hygiene,
@@ -79,6 +83,13 @@ impl Recipe {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("a recipe holds only plain data"))
+    }
+
+    /// The files that the recipe adds: its `[[file]]` tables, and the keyring of `[update]`.
+    pub fn all_files(&self) -> impl Iterator<Item = Cow<'_, FileEntry>> {
+        let keyring = self.update.as_ref().and_then(Update::keyring_file);
+        let files = self.files.iter().map(Cow::Borrowed);
+        files.chain(keyring.map(Cow::Owned))
     }
 }
 
@@ -325,6 +336,20 @@ pub enum FileSource<'a> {
 }
 
 impl FileEntry {
+    /// A file of root's at `path` that everybody may read, with the bytes of the local file
+    /// `source`.
+    #[must_use]
+    pub fn local(path: &str, source: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            content: None,
+            source: Some(source),
+            mode: file_mode(),
+            owner: root_name(),
+            group: root_name(),
+        }
+    }
+
     /// Where the bytes are; parsing has made sure that there is exactly one place.
     #[must_use]
     pub fn source(&self) -> FileSource<'_> {
