@@ -26,6 +26,7 @@ mod release;
 mod resolve_apt;
 mod resolve_rules;
 mod secure_boot;
+mod self_update;
 mod slots;
 mod tidy;
 mod verdicts;

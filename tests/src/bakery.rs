@@ -25,10 +25,7 @@ impl Locked {
     /// When the archive cannot be reached or the recipe is refused.
     #[must_use]
     pub fn new(name: &str, change: impl Fn(String) -> String) -> Self {
-        Self::with_secure_boot(name, |text| {
-            let plain = text.replace("secure-boot = true", "secure-boot = false");
-            change(plain.replace("\"uefi-secure\"", "\"uefi\""))
-        })
+        Self::with_secure_boot(name, |text| change(without_secure_boot(&text)))
     }
 
     /// The same with Secure Boot as the recipe has it.
@@ -37,12 +34,36 @@ impl Locked {
     /// When the archive cannot be reached or the recipe is refused.
     #[must_use]
     pub fn with_secure_boot(name: &str, change: impl Fn(String) -> String) -> Self {
+        Self::made(name, change, |_| ())
+    }
+
+    /// The same as [`Locked::new`], with the file `path` beside the recipe, made of these bytes.
+    ///
+    /// # Panics
+    /// When the archive cannot be reached or the recipe is refused.
+    #[must_use]
+    pub fn with_file(
+        name: &str,
+        (path, bytes): (&str, &[u8]),
+        change: impl Fn(String) -> String,
+    ) -> Self {
+        let plain = |text: String| change(without_secure_boot(&text));
+        Self::made(name, plain, |recipe| {
+            let path = recipe.join(path);
+            let folder = path.parent().expect("a file lies in a folder");
+            let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, bytes));
+            written.expect("the copy can be written");
+        })
+    }
+
+    fn made(name: &str, change: impl Fn(String) -> String, add: impl Fn(&Path)) -> Self {
         let baker = Baker::new().with_kept_store();
         let recipe = baker.home().join(name);
         copy_folder(&workspace().join("recipes").join(name), &recipe);
         let file = recipe.join("recipe.toml");
         let text = fs::read_to_string(&file).expect("the recipe is there");
         fs::write(&file, change(text)).expect("the copy can be written");
+        add(&recipe);
         drop(fs::remove_file(recipe.join("recipe.lock")));
         baker.ok(["lock".as_ref(), recipe.as_os_str()]);
         baker.ok(["fetch".as_ref(), recipe.as_os_str()]);
@@ -63,6 +84,11 @@ impl Locked {
         ]);
         PathBuf::from(said.stdout.trim())
     }
+}
+
+fn without_secure_boot(text: &str) -> String {
+    let plain = text.replace("secure-boot = true", "secure-boot = false");
+    plain.replace("\"uefi-secure\"", "\"uefi\"")
 }
 
 /// `recipes/minimal`, locked and fetched once.

@@ -102,6 +102,8 @@ pub struct Targets {
     pub s3_endpoint: Option<String>,
     /// Its region.
     pub s3_region: Option<String>,
+    /// Fingerprint of the OpenPGP key that signs lists of updates.
+    pub gpg_key: Option<String>,
 }
 
 /// Everything settled.

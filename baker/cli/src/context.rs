@@ -14,6 +14,7 @@ use crate::commands::key::key_failure;
 use crate::config::{Color, Config, Global, Targets};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::BootKeys;
+use crate::pipeline::openpgp::Fingerprint;
 use crate::source::RecipeFolder;
 use crate::ui::{Answer, Colour, Printer, Progress, Settings, Talk};
 
@@ -113,6 +114,18 @@ impl Context {
     /// Where registries and buckets are.
     pub fn targets(&self) -> &Targets {
         &self.config.targets
+    }
+
+    /// The OpenPGP key that signs lists of updates: the flag's, else the config file's.
+    pub fn gpg_key(&self, flag: Option<&Fingerprint>) -> Result<Option<Fingerprint>, Failure> {
+        let configured = self.config.targets.gpg_key.as_deref();
+        match (flag, configured) {
+            (Some(key), _) => Ok(Some(key.clone())),
+            (None, Some(text)) => text.parse().map(Some).map_err(|problem: String| {
+                Failure::message(Exit::Usage, problem).context("gpg-key of the config file")
+            }),
+            (None, None) => Ok(None),
+        }
     }
 
     /// The archives to fetch from.

@@ -7,7 +7,8 @@ use baker_ship::target::Place;
 
 use crate::context::Context;
 use crate::exit::Failure;
-use crate::pipeline::{self, target_failure};
+use crate::pipeline::openpgp::Fingerprint;
+use crate::pipeline::{self, sysupdate, target_failure};
 
 /// Verifies a release and puts it into a folder, a registry or a bucket: all
 /// pieces first, each read back; what makes it visible last. Never replaces one.
@@ -21,6 +22,10 @@ pub struct Args {
     /// the config file]
     #[arg(long, env = "BAKER_TRUST", value_name = "FILE", value_delimiter = ',')]
     trust: Vec<PathBuf>,
+    /// OpenPGP key that signs the list from which machines update themselves, by
+    /// fingerprint: a key of your GnuPG [default: that of the config file]
+    #[arg(long, env = "BAKER_GPG_KEY", value_name = "FINGERPRINT")]
+    gpg_key: Option<Fingerprint>,
 }
 
 /// Runs it.
@@ -37,7 +42,8 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     .map_err(|error| target_failure(error, context))?;
     if let Place::Folder(releases) = &args.target {
         let folder = releases.join(published.record.id.folder());
-        pipeline::sysupdate::offer(releases, &folder)?;
+        let key = context.gpg_key(args.gpg_key.as_ref())?;
+        sysupdate::offer(releases, &folder, key.as_ref(), context)?;
     }
     let reference = format!("{}/{}", published.place, published.record.id);
     let value = serde_json::json!({

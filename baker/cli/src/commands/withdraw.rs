@@ -7,7 +7,8 @@ use baker_ship::target::{Place, Reference};
 
 use crate::context::Context;
 use crate::exit::Failure;
-use crate::pipeline::{self, say_failure};
+use crate::pipeline::openpgp::Fingerprint;
+use crate::pipeline::{self, say_failure, sysupdate};
 
 /// Says under a signature that a release must not be used any more. It stays
 /// where it is, but is neither promoted nor pulled unless somebody insists.
@@ -28,6 +29,10 @@ pub struct Args {
     /// Who withdraws it [default: the name of the key]
     #[arg(long, env = "BAKER_AUTHOR", value_name = "NAME")]
     author: Option<String>,
+    /// OpenPGP key that signs the list from which machines update themselves, by
+    /// fingerprint: a key of your GnuPG [default: that of the config file]
+    #[arg(long, env = "BAKER_GPG_KEY", value_name = "FINGERPRINT")]
+    gpg_key: Option<Fingerprint>,
 }
 
 /// Runs it.
@@ -36,6 +41,10 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let key = context.key(args.key.as_deref())?;
     let target = pipeline::open_target(&args.release.place, context)?;
     let release = pipeline::settle(&args.release, target.as_ref(), &trust, context)?;
+    let gpg_key = context.gpg_key(args.gpg_key.as_ref())?;
+    if let Place::Folder(releases) = &args.release.place {
+        sysupdate::refuse_unsigned(releases, release.name(), gpg_key.as_ref())?;
+    }
     let signer = key.public();
     let withdrawal = Withdrawal {
         reason: args.reason.clone(),
@@ -49,7 +58,8 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     withdraw(target.as_ref(), &release, withdrawal, key.as_ref())
         .map_err(|error| say_failure(error, context))?;
     if let Place::Folder(releases) = &args.release.place {
-        pipeline::sysupdate::withdraw(releases, release.name(), release.version())?;
+        let version = (release.name(), release.version());
+        sysupdate::withdraw(releases, version, gpg_key.as_ref())?;
     }
     context.answer(&format!("{release} is withdrawn"), &value)
 }

@@ -16,6 +16,7 @@ mod host;
 mod hygiene;
 mod materials;
 mod netboot;
+pub mod openpgp;
 mod pins;
 mod rebuild;
 mod release;

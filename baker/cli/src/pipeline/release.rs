@@ -102,7 +102,8 @@ pub fn publish(signed: Signed, to: &Path, context: &Context) -> Result<PathBuf, 
         },
     )?;
     // The release is there for ever by now; what follows from it can be made again.
-    if let Err(failure) = super::sysupdate::offer(to, &path) {
+    let key = context.gpg_key(None)?;
+    if let Err(failure) = super::sysupdate::offer(to, &path, key.as_ref(), context) {
         let problem = failure.causes().join(": ");
         context
             .printer()
