@@ -125,6 +125,14 @@ pub enum SayError {
         /// The target.
         place: String,
     },
+    /// It is another one than the one that is spoken of.
+    #[error("{release} of {place} is another release than the one here")]
+    OtherRelease {
+        /// The release.
+        release: String,
+        /// The target.
+        place: String,
+    },
     /// A reason is what the next person needs.
     #[error("a withdrawal needs a reason")]
     NoReason,
@@ -156,17 +164,24 @@ pub fn withdraw(
     Ok(())
 }
 
-/// Says that somebody rebuilt a release and got the same bytes.
+/// Says that somebody rebuilt a release and got the same bytes. `manifest` is the digest of the
+/// manifest that was rebuilt.
 ///
 /// # Errors
-/// There is no such release, or the target cannot be written to.
+/// There is no such release or another one, or the target cannot be written to.
 pub fn confirm(
     target: &dyn Target,
-    release: &ReleaseId,
+    (release, manifest): (&ReleaseId, Digest),
     rebuild: Rebuild,
     signer: &dyn Signer,
 ) -> Result<(), SayError> {
     let record = record(target, release)?;
+    if record.release() != Some(manifest) {
+        return Err(SayError::OtherRelease {
+            release: release.to_string(),
+            place: target.place(),
+        });
+    }
     say(target, &record, (REBUILD_TYPE, rebuild), signer)?;
     Ok(())
 }

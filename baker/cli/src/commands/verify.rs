@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use baker_build::pins::{Account, Proof};
 use baker_model::Digest;
+use baker_ship::said::{self, Rebuild};
+use baker_ship::target::{Place, ReleaseId};
 use baker_ship::{Problem, Report, Warning};
 use serde::Serialize;
 
@@ -53,6 +55,16 @@ pub struct Args {
     /// Fetch inputs that are not in the store
     #[arg(long, requires = "rebuild")]
     fetch: bool,
+    /// When the bytes are the same, say so under a signature beside the release
+    /// there: a folder of releases, oci://HOST/PATH or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE", requires = "rebuild")]
+    confirm: Option<Place>,
+    /// Private key to confirm with: a file, pkcs11:..., or command:PROGRAM
+    #[arg(long, env = "BAKER_KEY", value_name = "KEY")]
+    key: Option<String>,
+    /// Who confirms: the place that rebuilt it [default: the name of the key]
+    #[arg(long, value_name = "NAME", requires = "confirm")]
+    builder: Option<String>,
 }
 
 /// The answer in JSON: the report, and the account when it was asked for.
@@ -124,6 +136,10 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let table = account.as_ref().map(table).unwrap_or_default();
     let text = format!("{}{table}", praise(&report));
     if args.rebuild {
+        if args.confirm.is_some() {
+            // Before the work, not after it.
+            drop(context.key(args.key.as_deref())?);
+        }
         // One answer, not two: what was checked before is part of why the rebuild counts.
         context.printer().say(&text);
         return rebuild(args, context);
@@ -178,7 +194,12 @@ fn rebuild(args: &Args, context: &Context) -> Result<(), Failure> {
     };
     let report = pipeline::rebuild(&request, context)?;
     if report.agrees {
-        return context.answer(&agreement(&report), &report);
+        let mut text = agreement(&report);
+        if let Some(place) = &args.confirm {
+            confirm(args, place, &report, context)?;
+            text.push_str(&format!("\nconfirmed in {place}"));
+        }
+        return context.answer(&text, &report);
     }
     if context.printer().answer() == Answer::Json {
         context.printer().json(&report)?;
@@ -186,6 +207,33 @@ fn rebuild(args: &Args, context: &Context) -> Result<(), Failure> {
     Err(Failure::message(Exit::Verify, disagreement(&report)).help(
         "look at both as a whole: baker diff RELEASE DRAFT, with the draft of a bake of yours",
     ))
+}
+
+/// Leaves the statement that `rebuilt = true` of a channel asks for.
+fn confirm(
+    args: &Args,
+    place: &Place,
+    report: &RebuildReport,
+    context: &Context,
+) -> Result<(), Failure> {
+    let key = context.key(args.key.as_deref())?;
+    let target = pipeline::open_target(place, context)?;
+    let release = ReleaseId::new(&report.name, &report.version).ok_or_else(|| {
+        let problem = format!("{} is no name of a release in a target", report.release);
+        Failure::message(Exit::Verify, problem)
+    })?;
+    let public = key.public();
+    let rebuild = Rebuild {
+        builder: args
+            .builder
+            .clone()
+            .unwrap_or_else(|| public.name().to_owned()),
+        baker: report.baker.clone(),
+        day: pipeline::today(),
+    };
+    let subject = (&release, report.manifest);
+    said::confirm(target.as_ref(), subject, rebuild, key.as_ref())
+        .map_err(|error| pipeline::say_failure(error, context))
 }
 
 /// What is the same, in a few lines.

@@ -116,6 +116,7 @@ pub fn say_failure(error: SayError, context: &Context) -> Failure {
         SayError::Target(error) => target_failure(error, context),
         SayError::Signing(error) => signing_failure(error, context),
         SayError::NoReason => context.failure(Exit::Usage, error),
+        SayError::OtherRelease { .. } => context.failure(Exit::Verify, error),
         SayError::NoRelease { .. } => context.failure(Exit::Publish, error),
     }
 }

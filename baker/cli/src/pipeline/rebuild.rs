@@ -65,6 +65,12 @@ pub struct RebuildReport {
     pub report_version: u32,
     /// Name and version of the release.
     pub release: String,
+    /// Its name.
+    #[serde(skip)]
+    pub name: String,
+    /// Its version.
+    #[serde(skip)]
+    pub version: String,
     /// SHA-256 of its `manifest.json`.
     pub manifest: Digest,
     /// SHA-256 of its lock, in canonical form.
@@ -147,6 +153,8 @@ pub fn rebuild(request: &RebuildRequest<'_>, context: &Context) -> Result<Rebuil
     Ok(RebuildReport {
         report_version: REPORT_VERSION,
         release: format!("{}-{}", manifest.name, manifest.version),
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
         manifest: Digest::of(&bytes),
         lock: lock.digest(),
         baker: manifest.baker.version.clone(),

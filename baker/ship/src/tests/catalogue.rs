@@ -2,7 +2,7 @@
 
 use baker_model::manifest::{HygieneFact, HygieneFinding};
 use baker_model::plan::Day;
-use baker_model::{Interrupt, Manifest};
+use baker_model::{Digest, Interrupt, Manifest};
 
 use super::fixture::key;
 use super::released::{Release, both, channel, id, one, other_key, stranger, waiver};
@@ -183,13 +183,21 @@ fn a_rebuild_counts_when_another_trusted_key_says_so() {
         baker: "0.1.0".to_owned(),
         day: Day::of_unix(NOW),
     };
+    let manifest = target.record(&id("1.0.0")).unwrap().unwrap().release();
+    let confirm = |key: &Key, manifest: Digest| {
+        said::confirm(&target, (&id("1.0.0"), manifest), rebuild(), key)
+    };
+    let manifest = manifest.unwrap();
+    // Not what was rebuilt of another release, by whomever.
+    let refused = confirm(&other_key(), Digest::of(b"another"));
+    assert!(matches!(refused, Err(SayError::OtherRelease { .. })));
     // Not by whoever made it, and not by a stranger.
     for key in [key(), stranger()] {
-        said::confirm(&target, &id("1.0.0"), rebuild(), &key).unwrap();
+        confirm(&key, manifest).unwrap();
         let refused = promoted(&target, ("1.0.0", "prod"), &both(), Withdrawn::Refuse);
         assert_eq!(objections(refused).len(), 1);
     }
-    said::confirm(&target, &id("1.0.0"), rebuild(), &other_key()).unwrap();
+    confirm(&other_key(), manifest).unwrap();
     let levels = promoted(&target, ("1.0.0", "prod"), &both(), Withdrawn::Refuse)
         .unwrap()
         .levels;
