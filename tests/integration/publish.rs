@@ -1,12 +1,14 @@
-//! A real release on its way: published into a folder, promoted, pulled, withdrawn, and offered to
-//! systemd-sysupdate.
+//! A real release on its way by the real program: published, promoted, confirmed, pulled and
+//! withdrawn in a folder, in a registry and in a bucket; and offered to systemd-sysupdate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use baker_tests::bakery::Locked;
 use baker_tests::program::Said;
+use baker_tests::servers::{BUCKET, PASSWORD, Server, USER};
 use serde_json::Value;
 
 /// A release of `recipes/minimal` with two slots, untested on purpose: what is asked here is what
@@ -14,20 +16,36 @@ use serde_json::Value;
 struct Released {
     locked: Locked,
     key: PathBuf,
+    /// The key of a second builder.
+    other: PathBuf,
     folder: PathBuf,
+}
+
+const CHANNELS: &str = "[promote.staging]\nafter = \"dev\"\nhygiene = true\n\n\
+    [promote.prod]\nafter = \"staging\"\nrebuilt = true\n";
+
+/// Made once: every test brings it somewhere else.
+fn released() -> &'static Released {
+    static RELEASED: OnceLock<Released> = OnceLock::new();
+    RELEASED.get_or_init(Released::new)
 }
 
 impl Released {
     fn new() -> Self {
         let locked = Locked::new("minimal", |text| {
             let text = text.replace("\"dbus\"]", "\"dbus\", \"systemd-boot\"]");
-            format!("{text}\n[disk]\nslots = 2\n\n[promote.prod]\nafter = \"staging\"\n")
+            format!("{text}\n[disk]\nslots = 2\n\n{CHANNELS}")
         });
-        let key = locked.baker.home().join("key");
-        locked
-            .baker
-            .ok(["key".as_ref(), "new".as_ref(), key.as_os_str()]);
-        let to = locked.baker.home().join("made");
+        let home = locked.baker.home().to_owned();
+        let new_key = |name: &str| {
+            let key = home.join(name);
+            locked
+                .baker
+                .ok(["key".as_ref(), "new".as_ref(), key.as_os_str()]);
+            key
+        };
+        let (key, other) = (new_key("key"), new_key("other"));
+        let to = home.join("made");
         let args = [
             "release".as_ref(),
             locked.recipe.as_os_str(),
@@ -43,66 +61,178 @@ impl Released {
         Self {
             locked,
             key,
+            other,
             folder,
         }
     }
 
-    /// Runs baker with key and trust in the environment, and whatever else.
+    fn made(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    /// Runs baker with key, trust and credentials in the environment.
     fn run(&self, args: &[&str]) -> Said {
+        self.run_with(&self.key, &[], args)
+    }
+
+    fn run_with(&self, key: &Path, variables: &[(&str, String)], args: &[&str]) -> Said {
+        let trust = [&self.key, &self.other].map(|key| key.with_extension("pub"));
+        let trust = trust.map(|path| path.display().to_string()).join(",");
         let mut command = self.locked.baker.command(args);
-        command.env("BAKER_TRUST", self.key.with_extension("pub"));
         command
-            .env("BAKER_KEY", &self.key)
-            .env("BAKER_AUTHOR", "ada");
+            .env("BAKER_TRUST", trust)
+            .env("BAKER_KEY", key)
+            .env("BAKER_AUTHOR", "ada")
+            .envs(variables.iter().cloned());
         baker_tests::program::said(&command.output().unwrap())
+    }
+}
+
+/// A place for releases, and what it takes to get in.
+struct Site {
+    place: String,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Site {
+    fn of(&self, which: &str) -> String {
+        format!("{}/minimal{which}", self.place)
+    }
+
+    fn run(&self, args: &[&str]) -> Said {
+        let released = released();
+        released.run_with(&released.key, &self.variables, args)
     }
 
     fn ok(&self, args: &[&str]) -> Said {
         let said = self.run(args);
         assert_eq!(said.code, Some(0), "{said:#?}");
+        assert!(!format!("{said:?}").contains(PASSWORD), "{said:#?}");
         said
     }
 }
 
-#[test]
-fn a_release_is_published_promoted_pulled_and_withdrawn() {
-    let released = Released::new();
-    let home = released.locked.baker.home();
-    let releases = home.join("releases").display().to_string();
-    let made = released.folder.display().to_string();
-    let of = |which: &str| format!("{releases}/minimal{which}");
-    let published = released.ok(&["publish", &made, &releases]);
-    assert_eq!(published.stdout.trim(), of(":1.0.0"));
-    released.ok(&["publish", &made, &releases]);
-    let refused = released.run(&["promote", &of(":1.0.0"), "prod"]);
-    refused.assert(
-        7,
-        &["may not enter minimal@prod", "it was never in staging"],
-    );
-    released.ok(&["promote", &of(":1.0.0"), "staging"]);
-    released.ok(&["promote", &of("@staging"), "prod"]);
-    let history = released.ok(&["channel", "history", &of("@prod"), "--json"]);
+/// The whole life of a release, from the folder that it was made in to its withdrawal.
+fn lives(site: &Site) {
+    let released = released();
+    let (made, home) = (released.made(), tempfile::tempdir().unwrap());
+    let folder = |name: &str| home.path().join(name).display().to_string();
+    let published = site.ok(&["publish", &made, &site.place]);
+    assert_eq!(published.stdout.trim(), site.of(":1.0.0"));
+    let again = site.ok(&["publish", &made, &site.place, "--json"]);
+    let again: Value = serde_json::from_str(again.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(again["reused"], true, "{again:#}");
+    climbs(site);
+    let here = folder("here");
+    let pulled = site.ok(&["pull", &site.of("@prod"), "--to", &here]);
+    site.ok(&["verify", pulled.stdout.trim()]);
+    let receipt = fs::read(Path::new(&here).join("minimal-1.0.0.receipt.json")).unwrap();
+    let receipt: Value = serde_json::from_slice(&receipt).unwrap();
+    assert_eq!(receipt["verified"], true, "{receipt:#}");
+    assert_eq!(receipt["channel"]["name"], "prod", "{receipt:#}");
+    site.ok(&["withdraw", &site.of("@prod"), "--reason", "eats data"]);
+    let there = folder("there");
+    let refused = site.run(&["pull", &site.of("@prod"), "--to", &there]);
+    refused.assert(7, &["was withdrawn: eats data (ada, ", "--force"]);
+    site.run(&["promote", &site.of(":1.0.0"), "dev"])
+        .assert(7, &["it was withdrawn: eats data"]);
+    let forced = site.ok(&["pull", &site.of("@prod"), "--to", &there, "--force"]);
+    assert!(forced.stderr.contains("WAS WITHDRAWN"), "{forced:#?}");
+}
+
+/// From `dev` to `prod`: each channel refuses what it has not seen, a second builder included.
+fn climbs(site: &Site) {
+    let released = released();
+    let release = site.of(":1.0.0");
+    site.run(&["promote", &release, "staging"])
+        .assert(7, &["may not enter minimal@staging", "it was never in dev"]);
+    site.ok(&["promote", &release, "dev"]);
+    site.ok(&["promote", &site.of("@dev"), "staging"]);
+    site.run(&["promote", &release, "prod"])
+        .assert(7, &["may not enter minimal@prod", "that it was rebuilt"]);
+    let made = released.made();
+    let rebuild = ["verify", &made, "--rebuild", "--confirm", &site.place];
+    // Whoever made it may rebuild it as often as they like.
+    for (key, then) in [(&released.key, 7), (&released.other, 0)] {
+        let said = released.run_with(key, &site.variables, &rebuild);
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        assert!(said.stdout.contains("confirmed in "), "{said:#?}");
+        let said = site.run(&["promote", &release, "prod"]);
+        assert_eq!(said.code, Some(then), "{said:#?}");
+    }
+    let history = site.ok(&["channel", "history", &site.of("@prod"), "--json"]);
     let history: Value = serde_json::from_str(history.stdout.trim()).unwrap();
     assert_eq!(history[0]["sequence"], 1, "{history:#}");
     assert_eq!(history[0]["author"], "ada");
-    let listed = released.ok(&["channel", "list", &of("")]);
+    let listed = site.ok(&["channel", "list", &site.of("")]);
     for line in ["minimal:1.0.0", "minimal@prod -> minimal:1.0.0"] {
         assert!(listed.stdout.contains(line), "{listed:#?}");
     }
-    let here = home.join("here").display().to_string();
-    let pulled = released.ok(&["pull", &of("@prod"), "--to", &here]);
-    released.ok(&["verify", pulled.stdout.trim()]);
-    is_offered(&home.join("releases"), &released.folder);
-    released.ok(&["withdraw", &of("@prod"), "--reason", "eats data"]);
-    assert_eq!(offered(&home.join("releases")), Vec::<String>::new());
-    let there = home.join("there").display().to_string();
-    let refused = released.run(&["pull", &of("@prod"), "--to", &there]);
-    refused.assert(7, &["was withdrawn: eats data (ada, ", "--force"]);
-    let forced = released.ok(&["pull", &of("@prod"), "--to", &there, "--force"]);
-    assert!(forced.stderr.contains("WAS WITHDRAWN"), "{forced:#?}");
-    released
-        .run(&["pull", "oci://me:secret@host/minimal:1", "--to", &there])
+}
+
+#[test]
+fn a_release_lives_in_a_folder_and_is_offered_to_machines() {
+    let home = tempfile::tempdir().unwrap();
+    let releases = home.path().join("releases");
+    let site = Site {
+        place: releases.display().to_string(),
+        variables: Vec::new(),
+    };
+    site.ok(&["publish", &released().made(), &site.place]);
+    is_offered(&releases, &released().folder);
+    lives(&site);
+    assert_eq!(offered(&releases), Vec::<String>::new());
+    let to = home.path().display().to_string();
+    released()
+        .run(&["pull", "oci://me:secret@host/minimal:1", "--to", &to])
         .assert(2, &[]);
+}
+
+#[test]
+fn a_release_lives_in_a_registry() {
+    let server = match Server::registry() {
+        Ok(server) => server,
+        Err(reason) => return baker_tests::skip("a_release_lives_in_a_registry", &reason),
+    };
+    let config = server.authority().with_file_name("config.toml");
+    let text = format!("[targets]\nauthority = {:?}\n", server.authority());
+    fs::write(&config, text).unwrap();
+    let variable = |name: &'static str, value: &str| (name, value.to_owned());
+    let mut site = Site {
+        place: format!("oci://localhost:{}/{}", server.port(), server.place()),
+        variables: vec![
+            variable("BAKER_CONFIG", &config.display().to_string()),
+            variable("BAKER_REGISTRY_USER", USER),
+            variable("BAKER_REGISTRY_PASSWORD", "guessed"),
+        ],
+    };
+    let made = released().made();
+    site.run(&["publish", &made, &site.place])
+        .assert(8, &["localhost does not let us do that"]);
+    site.variables
+        .push(variable("BAKER_REGISTRY_PASSWORD", PASSWORD));
+    lives(&site);
+    assert!(!server.log().contains(PASSWORD));
+}
+
+#[test]
+fn a_release_lives_in_a_bucket() {
+    let server = match Server::bucket() {
+        Ok(server) => server,
+        Err(reason) => return baker_tests::skip("a_release_lives_in_a_bucket", &reason),
+    };
+    let site = Site {
+        place: format!("s3://{BUCKET}/{}", server.place()),
+        variables: vec![
+            (
+                "AWS_ENDPOINT_URL_S3",
+                format!("http://127.0.0.1:{}", server.port()),
+            ),
+            ("AWS_ACCESS_KEY_ID", USER.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", PASSWORD.to_owned()),
+        ],
+    };
+    lives(&site);
 }
 
 /// Names in the list for updaters.

@@ -7,6 +7,7 @@ pub mod deb;
 pub mod fixture;
 pub mod mirror;
 pub mod program;
+pub mod servers;
 pub mod world;
 
 pub use program::workspace;

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use super::fixture::key;
 use super::released::{Release, channel, id, one};
-use super::servers::{Server, bucket_at, registry_at};
+use super::servers::{Server, bucket, bucket_at, registry, registry_at};
 use super::targets::{arrives, promotion};
 use crate::channel::history;
 use crate::promote::promote;
@@ -48,7 +48,7 @@ struct Site<'a> {
 
 impl Site<'_> {
     fn target(&self) -> Box<dyn Target> {
-        let port = self.server.map_or(0, |server| server.port);
+        let port = self.server.map_or(0, |server| server.port());
         let authority = self.server.map(Server::authority).unwrap_or_default();
         target(self.kind, &self.place, port, &authority)
     }
@@ -218,7 +218,7 @@ fn judged(site: &Site<'_>, old: &Release, child: Child) -> ((bool, bool), bool) 
 fn killed_at_random<'a>(site: impl Fn() -> Site<'a>, old: &Release) {
     let whole = site();
     begin(whole.target().as_ref(), old);
-    let port = whole.server.map_or(0, |server| server.port);
+    let port = whole.server.map_or(0, |server| server.port());
     let since = Instant::now();
     assert!(whole.child(port, usize::MAX).wait().unwrap().success());
     let times = random_times(since.elapsed());
@@ -234,12 +234,8 @@ fn killed_at_random<'a>(site: impl Fn() -> Site<'a>, old: &Release) {
         hit += usize::from(was_killed);
         seen.push(found);
     }
-    let kind = site().kind;
-    eprintln!(
-        "{kind}: {hit} of {} runs killed at random times",
-        seen.len()
-    );
-    told(kind, seen.len(), &seen);
+    let what = format!("killed in {hit} of {} runs at random times", seen.len());
+    told(whole.kind, &what, &seen);
 }
 
 #[test]
@@ -275,14 +271,14 @@ fn killed_at_every_step_a_folder_has_the_old_state_or_the_new() {
 
 #[test]
 fn killed_on_the_wire_a_registry_has_the_old_state_or_the_new() {
-    if let Some(server) = Server::registry() {
+    if let Some(server) = registry() {
         survives_kills("registry", &server);
     }
 }
 
 #[test]
 fn killed_on_the_wire_a_bucket_has_the_old_state_or_the_new() {
-    if let Some(server) = Server::bucket() {
+    if let Some(server) = bucket() {
         survives_kills("bucket", &server);
     }
 }
@@ -297,7 +293,7 @@ fn survives_kills(kind: &'static str, server: &Server) {
     // Once without a kill, to know how many messages there are.
     let whole = site();
     begin(whole.target().as_ref(), &old);
-    let proxy = Proxy::new(server.port, usize::MAX);
+    let proxy = Proxy::new(server.port(), usize::MAX);
     let mut child = whole.child(proxy.port, usize::MAX);
     proxy.kills(&child);
     assert!(child.wait().unwrap().success());
@@ -308,7 +304,7 @@ fn survives_kills(kind: &'static str, server: &Server) {
     for point in (0..points).step_by(stride(points)) {
         let site = site();
         begin(site.target().as_ref(), &old);
-        let proxy = Proxy::new(server.port, point);
+        let proxy = Proxy::new(server.port(), point);
         let child = site.child(proxy.port, usize::MAX);
         proxy.kills(&child);
         seen.push(judged(&site, &old, child).0);
@@ -339,13 +335,13 @@ fn of_publishers_that_run_at_once_all_leave_one_whole_release() {
             Source::Kept,
         ))
     });
-    if let Some(server) = Server::registry() {
+    if let Some(server) = registry() {
         let place = server.place();
-        at_once(&|| Box::new(registry_at(server.port, &place, &server.authority())));
+        at_once(&|| Box::new(registry_at(server.port(), &place, &server.authority())));
     }
-    if let Some(server) = Server::bucket() {
+    if let Some(server) = bucket() {
         let place = server.place();
-        at_once(&|| Box::new(bucket_at(server.port, &place)));
+        at_once(&|| Box::new(bucket_at(server.port(), &place)));
     }
 }
 

@@ -8,7 +8,7 @@ use baker_model::{Digest, Interrupt, Silent};
 
 use super::fixture::{key, skip, verified};
 use super::released::{Release, channel, contents, id, one};
-use super::servers::{Server, bucket_at, registry_as, registry_at};
+use super::servers::{Server, bucket, bucket_at, registry, registry_as, registry_at};
 use crate::channel::history;
 use crate::promote::{PromoteError, Promotion, Withdrawn, promote};
 use crate::pull::{Check, Pull, PullError, Wanted, pull};
@@ -175,15 +175,15 @@ fn a_folder_behaves() {
 
 #[test]
 fn a_registry_behaves_and_lets_nobody_else_in() {
-    let Some(server) = Server::registry() else {
+    let Some(server) = registry() else {
         return;
     };
     let authority = server.authority();
     let place = server.place();
-    behaves(&registry_at(server.port, &place, &authority));
+    behaves(&registry_at(server.port(), &place, &authority));
     let wrong = || Some(Credentials::new("ada".to_owned(), "guessed".to_owned()));
     for credentials in [None, wrong()] {
-        let target = registry_as(server.port, &place, credentials, Some(&authority)).unwrap();
+        let target = registry_as(server.port(), &place, credentials, Some(&authority)).unwrap();
         let refused = target.record(&id("1.0.0"));
         assert!(
             matches!(refused, Err(TargetError::Unauthorized { .. })),
@@ -191,7 +191,7 @@ fn a_registry_behaves_and_lets_nobody_else_in() {
         );
         assert!(!format!("{refused:?} {target:?}").contains("guessed"));
     }
-    let unknown = registry_as(server.port, &place, wrong(), None).unwrap();
+    let unknown = registry_as(server.port(), &place, wrong(), None).unwrap();
     let refused = unknown.record(&id("1.0.0")).unwrap_err();
     assert!(matches!(refused, TargetError::Remote { .. }), "{refused:?}");
     judge_the_registry(&server, &place);
@@ -203,7 +203,7 @@ fn judge_the_registry(server: &Server, place: &str) {
     let get = |path: &str| {
         let url = format!(
             "https://localhost:{}/v2/{place}/minimal/{path}",
-            server.port
+            server.port()
         );
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
         let output = Command::new("curl")
@@ -265,9 +265,9 @@ fn judge_the_registry(server: &Server, place: &str) {
 
 #[test]
 fn a_bucket_behaves() {
-    let Some(server) = Server::bucket() else {
+    let Some(server) = bucket() else {
         return;
     };
-    behaves(&bucket_at(server.port, &server.place()));
-    behaves(&bucket_at(server.port, ""));
+    behaves(&bucket_at(server.port(), &server.place()));
+    behaves(&bucket_at(server.port(), ""));
 }
