@@ -21,6 +21,9 @@ struct Released {
     folder: PathBuf,
 }
 
+/// Memory (data segment and private mappings) in which a pull must get by.
+const MEMORY_KIB: u64 = 24 << 10;
+
 const CHANNELS: &str = "[promote.staging]\nafter = \"dev\"\nhygiene = true\n\n\
     [promote.prod]\nafter = \"staging\"\nrebuilt = true\n";
 
@@ -76,6 +79,11 @@ impl Released {
     }
 
     fn run_with(&self, key: &Path, variables: &[(&str, String)], args: &[&str]) -> Said {
+        let mut command = self.command(key, variables, args);
+        baker_tests::program::said(&command.output().unwrap())
+    }
+
+    fn command(&self, key: &Path, variables: &[(&str, String)], args: &[&str]) -> Command {
         let trust = [&self.key, &self.other].map(|key| key.with_extension("pub"));
         let trust = trust.map(|path| path.display().to_string()).join(",");
         let mut command = self.locked.baker.command(args);
@@ -84,7 +92,7 @@ impl Released {
             .env("BAKER_KEY", key)
             .env("BAKER_AUTHOR", "ada")
             .envs(variables.iter().cloned());
-        baker_tests::program::said(&command.output().unwrap())
+        command
     }
 }
 
@@ -102,6 +110,28 @@ impl Site {
     fn run(&self, args: &[&str]) -> Said {
         let released = released();
         released.run_with(&released.key, &self.variables, args)
+    }
+
+    /// The same with memory for a fraction of a release.
+    fn small(&self, args: &[&str]) -> Said {
+        let released = released();
+        let size = fs::metadata(released.folder.join("minimal_1.0.0.raw")).unwrap();
+        assert!(size.len() > 3 * (MEMORY_KIB << 10), "{size:?}");
+        let plain = released.command(&released.key, &self.variables, args);
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", &format!("ulimit -d {MEMORY_KIB}; exec \"$0\" \"$@\"")])
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .env_clear()
+            .envs(
+                plain
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        let said = baker_tests::program::said(&limited.output().unwrap());
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        said
     }
 
     fn ok(&self, args: &[&str]) -> Said {
@@ -124,7 +154,7 @@ fn lives(site: &Site) {
     assert_eq!(again["reused"], true, "{again:#}");
     climbs(site);
     let here = folder("here");
-    let pulled = site.ok(&["pull", &site.of("@prod"), "--to", &here]);
+    let pulled = site.small(&["pull", &site.of("@prod"), "--to", &here]);
     site.ok(&["verify", pulled.stdout.trim()]);
     let receipt = fs::read(Path::new(&here).join("minimal-1.0.0.receipt.json")).unwrap();
     let receipt: Value = serde_json::from_slice(&receipt).unwrap();

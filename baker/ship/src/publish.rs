@@ -61,7 +61,7 @@ pub enum VerifiedError {
         folder: PathBuf,
         /// Why.
         #[source]
-        source: TargetError,
+        source: Box<TargetError>,
     },
 }
 
@@ -89,7 +89,10 @@ impl Verified {
         match read() {
             Ok(Some(record)) => Ok(Self { folder, record }),
             Ok(None) => Err(VerifiedError::Changed { folder }),
-            Err(source) => Err(VerifiedError::Read { folder, source }),
+            Err(source) => {
+                let source = Box::new(source);
+                Err(VerifiedError::Read { folder, source })
+            }
         }
     }
 

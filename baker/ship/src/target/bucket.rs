@@ -101,6 +101,9 @@ struct WrittenFile {
     sha256: Digest,
 }
 
+/// The bytes of a small object, and the store's word for its state.
+type Small = (Vec<u8>, Option<String>);
+
 impl BucketTarget {
     /// The bucket; `authority` is a PEM file of certificates to believe beside the host's own.
     ///
@@ -212,11 +215,7 @@ impl BucketTarget {
     }
 
     /// A small object and its state; none when it is not there.
-    fn small(
-        &self,
-        key: &Key,
-        limit: u64,
-    ) -> Result<Option<(Vec<u8>, Option<String>)>, TargetError> {
+    fn small(&self, key: &Key, limit: u64) -> Result<Option<Small>, TargetError> {
         let doing = format!("read {key} from {}", self.bucket);
         let read = async {
             let found = self.store.get_opts(key, GetOptions::new()).await?;

@@ -441,7 +441,7 @@ impl Wire {
             let number = self.seen.fetch_add(1, Ordering::SeqCst);
             // Every other time the message still arrives.
             let is_due = number == self.kill_at;
-            if is_due && number % 2 == 0 {
+            if is_due && number.is_multiple_of(2) {
                 self.kill();
                 break;
             }
