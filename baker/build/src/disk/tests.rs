@@ -1,34 +1,9 @@
 //! Whole disks, judged by `sgdisk`, `fsck.fat`, mtools and `veritysetup`.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::process::Command;
 
 use super::*;
-
-/// The command `program`; none with a loud line when it is missing, a failure under
-/// `BAKER_STRICT=1`.
-fn judge(program: &str) -> Option<Command> {
-    let folders = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let found = folders
-        .split(':')
-        .map(|folder| Path::new(folder).join(program));
-    if let Some(path) = found.into_iter().find(|path| path.is_file()) {
-        return Some(Command::new(path));
-    }
-    assert!(
-        std::env::var("BAKER_STRICT").as_deref() != Ok("1"),
-        "{program} is not installed"
-    );
-    eprintln!("SKIPPED a check: {program} is not installed");
-    None
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.env("LC_ALL", "C").output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}");
-    said
-}
+use crate::judge::{judge, run};
 
 struct Bench {
     folder: tempfile::TempDir,

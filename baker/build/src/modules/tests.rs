@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use baker_model::Tree;
 use baker_model::recipe::{ModuleWord, RootFormat, RootModules};
@@ -12,6 +11,7 @@ use baker_model::tree::{Content, Kind, Metadata, NoContents, Node, Origin, TreeP
 
 use super::elf::Elf;
 use super::{InitrdRequest, Modules, ModulesError, initrd_modules, install};
+use crate::judge::judge;
 
 const RELEASE: &str = "6.1.0-test";
 
@@ -276,20 +276,6 @@ fn broken_modules_are_errors_and_never_panics() {
     assert!(matches!(error, ModulesError::Decompress { .. }), "{error}");
     let error = Modules::read(&Tree::new(0), &NoContents).unwrap_err();
     assert!(matches!(error, ModulesError::NoModules), "{error}");
-}
-
-/// A program of kmod; none with a loud line when it is not installed.
-fn judge(program: &str) -> Option<Command> {
-    let path = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(program));
-    let found = path.into_iter().find(|path| path.exists());
-    if found.is_none() {
-        assert!(
-            std::env::var("BAKER_STRICT").as_deref() != Ok("1"),
-            "{program} is not installed"
-        );
-        eprintln!("SKIPPED a check: {program} is not installed");
-    }
-    found.map(Command::new)
 }
 
 /// Writes the files of `tree` below `folder`.

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Cursor};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::process::Command;
 
 use baker_formats::pe::{self, NewSection};
 use baker_formats::{erofs, squashfs};
@@ -18,31 +17,6 @@ use super::super::{Anatomy, Region, anatomy};
 use crate::disk::{Loader, Request, disk};
 
 const EPOCH: i64 = 1_763_769_600;
-
-/// The command `program`; none with a loud line when it is missing, a failure under
-/// `BAKER_STRICT=1`.
-pub fn judge(program: &str) -> Option<Command> {
-    let folders = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let found = folders
-        .split(':')
-        .map(|folder| PathBuf::from(folder).join(program));
-    if let Some(path) = found.into_iter().find(|path| path.is_file()) {
-        return Some(Command::new(path));
-    }
-    assert!(
-        std::env::var("BAKER_STRICT").as_deref() != Ok("1"),
-        "{program} is not installed"
-    );
-    eprintln!("SKIPPED a check: {program} is not installed");
-    None
-}
-
-pub fn run(command: &mut Command) -> String {
-    let output = command.env("LC_ALL", "C").output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}");
-    said
-}
 
 /// The file system of the root.
 #[derive(Clone, Copy)]

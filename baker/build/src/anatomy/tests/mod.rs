@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use bench::{Bench, Format, judge, run};
+use crate::judge::{judge, run};
+use bench::{Bench, Format};
 
 /// Every byte belongs to exactly one region.
 fn check_whole(bench: &Bench) {
