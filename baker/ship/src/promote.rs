@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use baker_model::manifest::TestFact;
 use baker_model::plan::{Day, Firmware};
-use baker_model::recipe::Promote;
+use baker_model::recipe::{CHANNELS, Promote};
 use baker_model::{Digest, Interrupt, Manifest, Recipe};
 
 use crate::channel::{self, ChannelError, Entry, History, Move};
@@ -92,6 +92,17 @@ pub enum Objection {
     Recipe {
         /// Why.
         cause: String,
+    },
+    /// A misspelt channel would escape the switches of the one that is meant.
+    #[error(
+        "`{channel}` is no channel of its recipe, which has {known}; another one needs a table \
+         [promote.{channel}] there"
+    )]
+    NoChannel {
+        /// What was asked for.
+        channel: String,
+        /// Those that there are.
+        known: String,
     },
     /// No test by this firmware has passed.
     #[error("no test by {} has passed", firmware.name())]
@@ -283,13 +294,19 @@ fn switches(lists: &Lists, id: &ChannelId, objections: &mut Vec<Objection>) -> O
         None => Err("there is none".to_owned()),
     };
     match recipe {
-        Ok(recipe) => Some(
-            recipe
-                .promote
-                .get(id.channel())
-                .cloned()
-                .unwrap_or_default(),
-        ),
+        Ok(recipe) => {
+            let switches = recipe.promote.get(id.channel()).cloned();
+            if switches.is_none() && !CHANNELS.contains(&id.channel()) {
+                let own = recipe.promote.keys().map(String::as_str);
+                let own = own.filter(|name| !CHANNELS.contains(name));
+                let known: Vec<&str> = CHANNELS.into_iter().chain(own).collect();
+                objections.push(Objection::NoChannel {
+                    channel: id.channel().to_owned(),
+                    known: known.join(", "),
+                });
+            }
+            Some(switches.unwrap_or_default())
+        }
         Err(cause) => {
             objections.push(Objection::Recipe { cause });
             None

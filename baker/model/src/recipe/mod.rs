@@ -16,7 +16,7 @@ pub use error::RecipeError;
 pub use format::Format;
 pub use hygiene::{Hygiene, HygieneWaive};
 pub(crate) use parse::{find_value, text_error};
-pub use promote::{Promote, is_channel_name};
+pub use promote::{CHANNELS, Promote, is_channel_name};
 pub use settings::{
     Architecture, Assumed, Boot, Compression, Debian, Directory, Disk, FileEntry, FileSource,
     Group, Kernel, Link, Mode, ModuleWord, Recipe, Root, RootFormat, RootModules, Sbom, Scripts,

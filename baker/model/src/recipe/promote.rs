@@ -9,6 +9,9 @@ use super::parse::find_key;
 use crate::Digest;
 use crate::plan::Firmware;
 
+/// The channels that every recipe has; others need a table of switches.
+pub const CHANNELS: [&str; 3] = ["dev", "staging", "prod"];
+
 /// The longest name of a channel, bytes.
 const NAME_LIMIT: usize = 32;
 

@@ -103,6 +103,23 @@ fn a_channel_moves_with_a_summary_and_keeps_its_history() {
 }
 
 #[test]
+fn a_misspelt_channel_does_not_escape_the_switches() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = target(&folder);
+    Release::new("1.0.0", "[promote.edge]\nhygiene = false\n").publish(&target);
+    let refused = promoted(&target, ("1.0.0", "production"), &one(), Withdrawn::Refuse);
+    assert_eq!(
+        objections(refused),
+        [
+            "`production` is no channel of its recipe, which has dev, staging, prod, edge; another \
+             one needs a table [promote.production] there"
+        ]
+    );
+    assert!(target.channels("minimal").unwrap().is_empty());
+    promoted(&target, ("1.0.0", "edge"), &one(), Withdrawn::Refuse).unwrap();
+}
+
+#[test]
 fn the_released_recipe_decides_and_all_objections_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let target = target(&folder);
