@@ -5,14 +5,13 @@
 //! version. Works on copies: nothing of either is written to.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use baker_build::disk::{self, Counter, Entry, Upgrade, Upgraded};
 use baker_model::manifest::FileRole;
 use baker_model::plan::TestPlan;
-use baker_model::{Digest, Digester, Failure as Kind, Manifest, Verdict};
+use baker_model::{Digest, Failure as Kind, Manifest, Verdict};
 use baker_vm::{
     Attempt, Evidence, Medium, MediumFormat, Patience, Sizes, SmokeRequest, Subject, Test,
     Treatment, Watchdog,
@@ -23,6 +22,7 @@ use super::host::Host;
 use super::smoke::{self, Booted};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::program;
 
 /// Name of the account of an update inside its evidence folder.
 const ACCOUNT: &str = "upgrade.json";
@@ -173,18 +173,7 @@ fn text(path: &Path) -> String {
 }
 
 fn digest(path: &Path) -> Result<Digest, Failure> {
-    let read = || {
-        let mut digester = Digester::new();
-        let mut file = fs::File::open(path)?;
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return std::io::Result::Ok(digester.finish()),
-                count => digester.update(&buffer[..count]),
-            }
-        }
-    };
-    read().map_err(|error| {
+    program::digest_of(path).map_err(|error| {
         Failure::new(Exit::Verify, error).context(format!("cannot read {}", path.display()))
     })
 }
