@@ -23,6 +23,9 @@ use crate::target::{Piece, TargetError};
 /// The largest manifest, index or list that is read, bytes; registries take no more than 4 MiB.
 const DOCUMENT_LIMIT: u64 = 4 << 20;
 
+/// The longest complaint of a registry that is read, bytes.
+const COMPLAINT_LIMIT: u64 = 16 << 10;
+
 /// Tells that the registry knows referrers by itself (distribution specification, "Pushing
 /// Manifests with Subject").
 const SUBJECT_HEADER: &str = "OCI-Subject";
@@ -63,6 +66,18 @@ struct Tags {
 }
 
 #[derive(Deserialize)]
+struct Complaints {
+    errors: Vec<Complaint>,
+}
+
+#[derive(Deserialize)]
+struct Complaint {
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
 struct Token {
     #[serde(default)]
     token: Option<String>,
@@ -81,7 +96,7 @@ impl Client<'_> {
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let response = accepted(&doing, response)?;
+        let response = self.accepted(&doing, response)?;
         self.http.bytes(&doing, response, DOCUMENT_LIMIT).map(Some)
     }
 
@@ -100,7 +115,15 @@ impl Client<'_> {
                 .header(CONTENT_TYPE, media_type)
                 .body(bytes.to_vec())
         };
-        let response = accepted(&doing, self.send(&doing, request, None)?)?;
+        // While another publisher puts the same blob, a registry on plain files rewrites the blob's
+        // link in place, reads it empty and calls the manifest invalid.
+        let passes = |status: StatusCode| {
+            status.is_server_error()
+                || [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND].contains(&status)
+        };
+        let never = Interrupt::new();
+        let once = || self.send_once(&doing, request, None);
+        let response = self.accepted(&doing, patiently(&never, passes, once)?)?;
         let knows = response.headers().contains_key(SUBJECT_HEADER);
         Ok(if knows {
             Referrers::Kept
@@ -117,7 +140,7 @@ impl Client<'_> {
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let response = accepted(&doing, response)?;
+        let response = self.accepted(&doing, response)?;
         Ok(header(response.headers(), CONTENT_LENGTH.as_str()).and_then(|size| size.parse().ok()))
     }
 
@@ -130,7 +153,10 @@ impl Client<'_> {
     ) -> Result<(), TargetError> {
         let doing = format!("put `{}` into {}", piece.name, self.name());
         let once = || self.put_file_once(&doing, piece, from, watch.interrupt);
-        accepted(&doing, patiently(watch.interrupt, once)?)?;
+        self.accepted(
+            &doing,
+            patiently(watch.interrupt, |status| status.is_server_error(), once)?,
+        )?;
         watch.advance(piece.size);
         Ok(())
     }
@@ -167,7 +193,7 @@ impl Client<'_> {
             let request = request.header(CONTENT_TYPE, "application/octet-stream");
             request.body(bytes.to_vec())
         };
-        accepted(&doing, self.send(&doing, request, None)?)?;
+        self.accepted(&doing, self.send(&doing, request, None)?)?;
         Ok(())
     }
 
@@ -193,7 +219,7 @@ impl Client<'_> {
             }
         };
         let response = self.send(&doing, request, Some(watch.interrupt))?;
-        let response = accepted(&doing, response)?;
+        let response = self.accepted(&doing, response)?;
         if from > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
             // A registry without ranges: what is there already is left out here.
             let mut rest = Skip { left: from, to };
@@ -214,7 +240,7 @@ impl Client<'_> {
             if response.status() == StatusCode::NOT_FOUND {
                 return Ok(found);
             }
-            let response = accepted(&doing, response)?;
+            let response = self.accepted(&doing, response)?;
             let next = next_page(&url, response.headers());
             let bytes = self.http.bytes(&doing, response, DOCUMENT_LIMIT)?;
             let page: Tags = parse(&doing, &bytes)?;
@@ -254,6 +280,28 @@ impl Client<'_> {
         Ok(Some(index.manifests))
     }
 
+    /// The response, when it is a success.
+    fn accepted(&self, doing: &str, response: Response) -> Result<Response, TargetError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
+            let host = response.url().host_str().unwrap_or_default().to_owned();
+            return Err(TargetError::Unauthorized { host });
+        }
+        // What it says about it is worth telling and not worth failing over.
+        let said = self.http.bytes(doing, response, COMPLAINT_LIMIT);
+        let said = said.ok().and_then(|bytes| complaint(&bytes));
+        Err(TargetError::Remote {
+            doing: doing.to_owned(),
+            cause: match said {
+                Some(said) => format!("the server answered {}: {said}", status.as_u16()),
+                None => format!("the server answered {}", status.as_u16()),
+            },
+        })
+    }
+
     fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
@@ -266,7 +314,7 @@ impl Client<'_> {
     fn upload(&self, doing: &str, sha256: Digest) -> Result<Url, TargetError> {
         let begin = self.url("blobs/uploads/");
         let request = || self.request(Method::POST, &begin).header(CONTENT_LENGTH, 0);
-        let response = accepted(doing, self.send(doing, request, None)?)?;
+        let response = self.accepted(doing, self.send(doing, request, None)?)?;
         let location = header(response.headers(), LOCATION.as_str());
         let url = location.and_then(|to| Url::parse(&begin).ok()?.join(&to).ok());
         let mut url = url.ok_or_else(|| TargetError::Malformed {
@@ -300,7 +348,8 @@ impl Client<'_> {
     ) -> Result<Response, TargetError> {
         let never = Interrupt::new();
         let once = || self.send_once(doing, &request, interrupt);
-        patiently(interrupt.unwrap_or(&never), once)
+        let passes = |status: StatusCode| status.is_server_error();
+        patiently(interrupt.unwrap_or(&never), passes, once)
     }
 
     fn send_once(
@@ -374,14 +423,15 @@ impl Client<'_> {
     }
 }
 
-/// The answer to `once`; asked again after each pause while the server says that it failed.
+/// The answer to `once`; asked again after each pause while its status is one that passes.
 fn patiently(
     interrupt: &Interrupt,
+    passes: impl Fn(StatusCode) -> bool,
     once: impl Fn() -> Result<Response, TargetError>,
 ) -> Result<Response, TargetError> {
     for pause in PAUSES {
         let response = once()?;
-        if !response.status().is_server_error() || interrupt.is_raised() {
+        if !passes(response.status()) || interrupt.is_raised() {
             return Ok(response);
         }
         std::thread::sleep(pause);
@@ -408,21 +458,12 @@ impl Write for Skip<'_> {
     }
 }
 
-/// The response, when it is a success.
-fn accepted(doing: &str, response: Response) -> Result<Response, TargetError> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    Err(match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => TargetError::Unauthorized {
-            host: response.url().host_str().unwrap_or_default().to_owned(),
-        },
-        _ => TargetError::Remote {
-            doing: doing.to_owned(),
-            cause: format!("the server answered {}", status.as_u16()),
-        },
-    })
+/// The first error of a registry's own list of errors, in printable characters.
+fn complaint(bytes: &[u8]) -> Option<String> {
+    let complaints: Complaints = serde_json::from_slice(bytes).ok()?;
+    let first = complaints.errors.into_iter().next()?;
+    let text = format!("{} {}", first.code, first.message);
+    Some(text.trim().escape_debug().collect())
 }
 
 pub(super) fn parse<T: for<'de> Deserialize<'de>>(
