@@ -3,24 +3,32 @@
 //! Parsing is strict: an unknown or misspelt key, a wrong type and an impossible value are errors
 //! with line, column and, where there is one, the nearest known key.
 
+mod accounts;
+mod debian;
+mod disk;
+mod entries;
 mod error;
 mod format;
 mod hygiene;
 mod parse;
 mod promote;
+mod root;
 mod settings;
+mod system;
 mod tests_table;
 mod update;
 
+pub use accounts::{Group, User};
+pub use debian::{Assumed, Debian, Scripts, Waive};
+pub use disk::Disk;
+pub use entries::{Directory, FileEntry, FileSource, Link, Mode};
 pub use error::RecipeError;
 pub use format::Format;
 pub use hygiene::{Hygiene, HygieneWaive};
 pub(crate) use parse::{find_value, text_error};
 pub use promote::{CHANNELS, Promote, is_channel_name};
-pub use settings::{
-    Architecture, Assumed, Boot, Compression, Debian, Directory, Disk, FileEntry, FileSource,
-    Group, Kernel, Link, Mode, ModuleWord, Recipe, Root, RootFormat, RootModules, Sbom, Scripts,
-    Services, System, User, Waive,
-};
+pub use root::{Compression, Root, RootFormat};
+pub use settings::{Architecture, Boot, Kernel, ModuleWord, Recipe, RootModules, Sbom};
+pub use system::{Services, System};
 pub(crate) use tests_table::check_tests;
 pub use update::{KEYRING, Update};
