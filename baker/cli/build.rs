@@ -1,4 +1,5 @@
-//! Builds the guest program as a static executable, to be carried inside `baker`.
+//! Builds the guest program and the first process of the sandbox as static executables, to be
+//! carried inside `baker`.
 //!
 //! A nested cargo with a target folder of its own: the outer one holds the lock of the shared
 //! folder. Paths of this machine are mapped away, so that equal sources give equal bytes.
@@ -15,6 +16,7 @@ fn main() {
         .expect("the crate lies in its workspace");
     for part in [
         "firmware/guest",
+        "firmware/sandbox",
         "firmware/contract",
         "Cargo.lock",
         "Cargo.toml",
@@ -24,12 +26,17 @@ fn main() {
     let architecture = variable("CARGO_CFG_TARGET_ARCH");
     let target = format!("{architecture}-unknown-linux-gnu");
     let folder = PathBuf::from(variable("OUT_DIR")).join("guest");
-    build(&workspace, &target, &folder);
-    let program = folder.join(&target).join("guest/baker-guest");
-    println!("cargo:rustc-env=BAKER_GUEST_PROGRAM={}", program.display());
+    for (package, name) in [
+        ("baker-guest", "BAKER_GUEST_PROGRAM"),
+        ("baker-sandbox-init", "BAKER_SANDBOX_PROGRAM"),
+    ] {
+        build(&workspace, package, &target, &folder);
+        let program = folder.join(&target).join("guest").join(package);
+        println!("cargo:rustc-env={name}={}", program.display());
+    }
 }
 
-fn build(workspace: &Path, target: &str, folder: &Path) {
+fn build(workspace: &Path, package: &str, target: &str, folder: &Path) {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
@@ -45,7 +52,7 @@ fn build(workspace: &Path, target: &str, folder: &Path) {
         .args([
             "build",
             "--package",
-            "baker-guest",
+            package,
             "--profile",
             "guest",
             "--target",

@@ -27,6 +27,7 @@ pub mod overlay;
 pub mod pins;
 pub mod rebuild;
 pub mod sbom;
+pub mod scripts;
 pub mod slots;
 pub mod spool;
 pub mod uki;

@@ -22,3 +22,6 @@ pub fn digest_of(path: &Path) -> io::Result<Digest> {
     io::copy(&mut File::open(path)?, &mut digester)?;
     Ok(digester.finish())
 }
+
+/// The first process of the sandbox in which packages' scripts run; for machines like this one.
+pub static SANDBOX: &[u8] = include_bytes!(env!("BAKER_SANDBOX_PROGRAM"));

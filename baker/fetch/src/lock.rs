@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use baker_model::event::Outcome;
 use baker_model::lock::{FileLock, GuestLock, LOCK_VERSION, PackageLock, PackageRole};
+use baker_model::recipe::{Debian, Scripts};
 use baker_model::{Event, Interrupt, Listener, Lock, Recipe};
 
 use crate::archive::{self, ArchiveError, Reading, Suites};
@@ -83,6 +84,9 @@ pub fn lock(request: &LockRequest<'_>) -> Result<Lock, LockError> {
     let locked = |id, role| package_lock(&universe, id, role, &read.archives);
     let root = resolution.packages.iter();
     let mut packages: Vec<PackageLock> = root.map(|id| locked(*id, PackageRole::Root)).collect();
+    if recipe.debian.scripts == Scripts::Sandbox {
+        packages.extend(tools(recipe, &suites, &read, &packages)?);
+    }
     let kernel = kernel_image(&universe, &recipe.kernel.package)?;
     packages.push(locked(kernel, PackageRole::Kernel));
     let boot = resolve_one(&universe, &recipe.boot.package)?;
@@ -213,6 +217,39 @@ impl<'a> Plan<'a> {
         }
         resolve::resolve(universe, &asked)
     }
+}
+
+/// What the packages' own scripts may rely on and the image does without: all that is Essential,
+/// and what the recipe takes as present. They run with it, and it is taken away again.
+fn tools(
+    recipe: &Recipe,
+    suites: &[String],
+    read: &Suites,
+    root: &[PackageLock],
+) -> Result<Vec<PackageLock>, LockError> {
+    let pinned = root
+        .iter()
+        .map(|package| format!("{}={}", package.name, package.version));
+    let debian = Debian {
+        packages: pinned.collect(),
+        essential: true,
+        recommends: false,
+        assumed: Vec::new(),
+        ..recipe.debian.clone()
+    };
+    let everything = Recipe {
+        debian,
+        ..recipe.clone()
+    };
+    let plan = Plan::new(&everything, suites)?;
+    let universe = plan.universe(read)?;
+    let resolution = plan.resolve(&universe)?;
+    let locked = resolution
+        .packages
+        .iter()
+        .map(|id| package_lock(&universe, *id, PackageRole::Tool, &read.archives));
+    let is_new = |tool: &PackageLock| root.iter().all(|package| package.name != tool.name);
+    Ok(locked.filter(is_new).collect())
 }
 
 fn warn_unused(recipe: &Recipe, resolution: &Resolution, listener: &dyn Listener) {

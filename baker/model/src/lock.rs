@@ -96,6 +96,22 @@ pub enum PackageRole {
     Kernel,
     /// Gives the UEFI stub and boot loader; not part of the root.
     Boot,
+    /// Only there while the packages' own scripts run (`scripts = "sandbox"`); not part of the
+    /// root.
+    Tool,
+}
+
+impl PackageRole {
+    /// The word for it in locks and statements.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Kernel => "kernel",
+            Self::Boot => "boot",
+            Self::Tool => "tool",
+        }
+    }
 }
 
 /// One package.

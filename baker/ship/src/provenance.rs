@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use baker_model::lock::{ArchiveLock, PackageLock, PackageRole};
+use baker_model::lock::{ArchiveLock, PackageLock};
 use baker_model::manifest::FileRole;
 use baker_model::{Digest, Lock, Manifest};
 use serde::{Deserialize, Serialize};
@@ -283,11 +283,7 @@ fn of_archive(archive: &ArchiveLock) -> Vec<Material> {
 }
 
 fn of_package(package: &PackageLock) -> Material {
-    let role = match package.role {
-        PackageRole::Root => "root",
-        PackageRole::Kernel => "kernel",
-        PackageRole::Boot => "boot",
-    };
+    let role = package.role.name();
     let uri = format!(
         "pkg:deb/debian/{}@{}?arch={}",
         escaped(&package.name),

@@ -18,6 +18,7 @@ mod argv;
 mod child;
 pub mod credential;
 pub mod environment;
+mod errand;
 pub mod evidence;
 mod http;
 mod judge;
@@ -43,6 +44,7 @@ pub use architecture::Architecture;
 pub use arguments::shell_line;
 pub use credential::probe_credentials;
 pub use environment::Environment;
+pub use errand::ErrandMachine;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use machine::{
     Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset,

@@ -18,6 +18,7 @@ mod init;
 mod line;
 mod order;
 mod report;
+pub mod sandbox;
 
 pub use check::Check;
 pub use init::{Init, InitFailure};

@@ -23,7 +23,7 @@ mod error;
 mod image;
 mod ledger;
 mod loader;
-mod order;
+pub(crate) mod order;
 mod pattern;
 mod report;
 mod sealed;

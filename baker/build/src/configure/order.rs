@@ -6,29 +6,31 @@ use crate::Package;
 
 /// Sorts packages so that dependencies come first, as far as cycles allow; among equals the name
 /// decides, so the order is the same for every lock with these packages.
-pub(super) fn configuration_order(packages: &[Package]) -> Vec<&Package> {
-    let mut by_name: BTreeMap<&str, &Package> = BTreeMap::new();
-    let mut providers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for package in packages {
-        by_name.insert(&package.lock.name, package);
-        for provided in names(field(&package.control, "Provides"), ',') {
-            providers
-                .entry(provided)
-                .or_default()
-                .push(&package.lock.name);
-        }
-    }
-    let mut walk = Walk {
-        by_name,
-        providers,
-        seen: BTreeSet::new(),
-        order: Vec::new(),
-    };
+pub(crate) fn configuration_order(packages: &[Package]) -> Vec<&Package> {
+    let mut walk = Walk::of(packages);
     let names: Vec<&str> = walk.by_name.keys().copied().collect();
     for name in names {
         walk.visit(name);
     }
     walk.order
+}
+
+/// Names of the packages `from`, and of all that they depend on.
+pub(crate) fn reached<'a>(packages: &'a [Package], from: &[&str]) -> BTreeSet<&'a str> {
+    let mut walk = Walk::of(packages);
+    for name in from {
+        if let Some(package) = walk.by_name.get(name).copied() {
+            walk.visit(&package.lock.name);
+        }
+    }
+    let names = walk.order.iter();
+    names.map(|package| package.lock.name.as_str()).collect()
+}
+
+/// The names in a dependency field of a package, all alternatives.
+pub(crate) fn names_of<'a>(package: &'a Package, key: &str) -> Vec<&'a str> {
+    let groups = field(&package.control, key).split(',');
+    groups.flat_map(|group| names(group, '|')).collect()
 }
 
 struct Walk<'a> {
@@ -39,6 +41,26 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    fn of(packages: &'a [Package]) -> Self {
+        let mut by_name: BTreeMap<&str, &Package> = BTreeMap::new();
+        let mut providers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for package in packages {
+            by_name.insert(&package.lock.name, package);
+            for provided in names(field(&package.control, "Provides"), ',') {
+                providers
+                    .entry(provided)
+                    .or_default()
+                    .push(&package.lock.name);
+            }
+        }
+        Self {
+            by_name,
+            providers,
+            seen: BTreeSet::new(),
+            order: Vec::new(),
+        }
+    }
+
     fn visit(&mut self, name: &'a str) {
         let Some(package) = self.by_name.get(name).copied() else {
             return;

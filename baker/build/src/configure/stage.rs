@@ -36,11 +36,14 @@ pub fn prepare(
     spool: &Spool,
     epoch: i64,
 ) -> Result<Configured, ConfigureError> {
-    let Scripts::Builtin = recipe.debian.scripts;
     let Assembled { tree, packages } = assembled;
-    let plan = {
-        let ordered = order::configuration_order(&packages);
-        coverage::plan(&ordered, &recipe.debian.waived, &Ledger::load()?)?
+    let plan = match recipe.debian.scripts {
+        Scripts::Builtin => {
+            let ordered = order::configuration_order(&packages);
+            coverage::plan(&ordered, &recipe.debian.waived, &Ledger::load()?)?
+        }
+        // They have run.
+        Scripts::Sandbox => Plan::default(),
     };
     let warnings = stale(recipe, &plan);
     let mut image = Image::new(tree, spool, epoch);

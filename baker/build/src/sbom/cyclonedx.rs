@@ -191,11 +191,7 @@ fn package(request: &Request<'_>, facts: &PackageFacts) -> Component {
     let purl = purl::of_package(facts, &request.recipe.debian.suite);
     let expressions = facts.licensing.expression.iter();
     let homepage = facts.homepage.iter().filter(|url| url.starts_with("http"));
-    let role = match lock.role {
-        baker_model::lock::PackageRole::Root => "root",
-        baker_model::lock::PackageRole::Kernel => "kernel",
-        baker_model::lock::PackageRole::Boot => "boot",
-    };
+    let role = lock.role.name();
     Component {
         bom_ref: Some(purl.clone()),
         supplier: Some(Organisation {

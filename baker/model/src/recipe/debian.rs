@@ -70,6 +70,8 @@ pub enum Scripts {
     /// None runs; known effects are done in process.
     #[default]
     Builtin,
+    /// All run, as dpkg runs them, in a sandbox without a network.
+    Sandbox,
 }
 
 /// `[[debian.waive]]`: a script that is neither run nor covered, knowingly.

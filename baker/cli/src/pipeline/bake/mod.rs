@@ -2,6 +2,7 @@
 
 mod boot;
 mod root;
+mod scripts;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -15,7 +16,7 @@ use baker_build::{Spool, assemble, describe, hygiene};
 use baker_fetch::Store;
 use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
-use baker_model::recipe::Format;
+use baker_model::recipe::{Format, Scripts};
 use baker_model::{Digest, Event, Lock, Manifest};
 
 pub(super) use self::boot::initrd_modules;
@@ -171,7 +172,15 @@ impl Baking<'_> {
             let kernel = scope.spawn(|| self.kernel(&spool));
             // Read once, long before the manifest asks for it.
             scope.spawn(program::digest);
-            (self.root(&spool), joined(kernel))
+            match self.folder.recipe.debian.scripts {
+                Scripts::Builtin => (self.root(&spool, None), joined(kernel)),
+                Scripts::Sandbox => {
+                    // A machine for the scripts boots the very kernel.
+                    let kernel = joined(kernel);
+                    let parts = kernel.as_ref().ok().map(|(kernel, _)| kernel);
+                    (self.root(&spool, parts), kernel)
+                }
+            }
         });
         let ((mut root, packages), (kernel, boot)) = (root?, kernel?);
         self.install_modules(&mut root, &kernel, &spool)?;

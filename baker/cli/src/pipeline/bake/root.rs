@@ -9,6 +9,7 @@ use baker_build::{
     Assembled, PackageText, Spool, assemble, configure, dpkg_database, hygiene, image, kernel,
     modules, overlay, slots, verity,
 };
+use baker_model::recipe::Scripts;
 use baker_model::{Digest, Tree};
 
 use super::super::{hygiene as hygiene_gate, materials, smoke};
@@ -71,7 +72,11 @@ impl Baking<'_> {
 
     /// The root as packages and recipe want it, still without kernel modules; and what its
     /// packages say of themselves.
-    pub(super) fn root(&self, spool: &Spool) -> Result<(Tree, Vec<PackageText>), Failure> {
+    pub(super) fn root(
+        &self,
+        spool: &Spool,
+        kernel: Option<&kernel::KernelParts>,
+    ) -> Result<(Tree, Vec<PackageText>), Failure> {
         let epoch = self.lock.epoch;
         let request = assemble::Request {
             lock: self.lock,
@@ -85,6 +90,9 @@ impl Baking<'_> {
         let mut assembled = assemble::assemble(request).map_err(|error| self.assembly(error))?;
         dpkg_database::record(&mut assembled, spool, epoch).map_err(|error| self.failed(error))?;
         let texts = inventory::texts(&assembled, spool).map_err(|error| self.failed(error))?;
+        if let (Scripts::Sandbox, Some(kernel)) = (self.folder.recipe.debian.scripts, kernel) {
+            assembled = self.scripts(assembled, kernel, spool)?;
+        }
         self.stage(
             configure::STAGE,
             || self.configured(assembled, spool),

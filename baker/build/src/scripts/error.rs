@@ -1,0 +1,63 @@
+//! Why there is no root in sandbox mode.
+
+use std::io;
+
+use baker_formats::tar::TarError;
+use baker_model::tree::{TreeError, TreePath, TreePathError};
+
+use crate::assemble::AssembleError;
+
+/// A job cannot be made, or what came of it cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptsError {
+    /// A package cannot be read.
+    #[error(transparent)]
+    Package(#[from] AssembleError),
+    /// The lock has no dpkg.
+    #[error("the lock has no package `dpkg`, which runs the scripts")]
+    NoDpkg,
+    /// The input cannot be written.
+    #[error("cannot write the input of the sandbox")]
+    Write(#[source] io::Error),
+    /// The archive of the tree is damaged.
+    #[error("cannot read the tree that the sandbox gave")]
+    Archive(#[source] TarError),
+    /// A file of the tree cannot be kept.
+    #[error("cannot keep {path} of the tree that the sandbox gave")]
+    Keep {
+        /// The file.
+        path: TreePath,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A path of the tree is none.
+    #[error("the sandbox gave a tree with the path `{path}`")]
+    Path {
+        /// As written.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: TreePathError,
+    },
+    /// A node of the tree does not fit.
+    #[error("the sandbox gave a tree that does not hold together")]
+    Tree(#[from] TreeError),
+    /// A hard link to nothing.
+    #[error("the sandbox gave a tree in which {path} links to something that is not there")]
+    Link {
+        /// The link.
+        path: TreePath,
+    },
+    /// A file of dpkg's or of the accounts is none.
+    #[error("{path} of the tree that the sandbox gave cannot be understood: {problem}")]
+    Database {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,160 @@
+//! The file that a sandbox gets: the job, the tree to begin with, and the packages.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use baker_contract::sandbox::{SANDBOX_CLOCK, SANDBOX_FILES, write_sections};
+use baker_formats::io::Source as _;
+use baker_formats::tar::{self, Archive, BLOCK, Header};
+use baker_model::lock::PackageLock;
+use baker_model::{Interrupt, Objects, Tree};
+
+use super::plan::{ANSWERS, PACKAGES};
+use super::{Plan, ScriptsError};
+use crate::Spool;
+use crate::assemble::AssembleError;
+
+/// Bytes copied at a time.
+const BUFFER: usize = 1 << 20;
+
+/// A disk is read by sectors: the file is as long as one needs.
+const SECTOR: u64 = 512;
+
+/// Refuses to start services: invoke-rc.d and deb-systemd-invoke ask it (see the Debian policy
+/// layer of init scripts), and 101 means that the action is forbidden.
+const POLICY: (&str, &[u8]) = ("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n");
+
+/// What is there only while scripts run.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The library that keeps the clock still; none when there is none for the architecture.
+    pub clock: Option<&'a [u8]>,
+    /// Lines for `debconf-set-selections`.
+    pub answers: &'a str,
+}
+
+/// Writes the input for a plan: `base` is the assembled tree of [`Plan::base`].
+///
+/// # Errors
+/// A package cannot be read, or the file cannot be written.
+pub fn write_input(
+    plan: &Plan,
+    (base, spool): (&Tree, &Spool),
+    files: Files<'_>,
+    inputs: &dyn Objects,
+    out: &mut (impl Write + Seek),
+    interrupt: &Interrupt,
+) -> Result<(), ScriptsError> {
+    let job = plan.job.to_bytes();
+    let archive = Archive::of_tree(base, spool);
+    let packages = files_size(plan, files);
+    let sizes = [job.len() as u64, archive.size(), packages];
+    write_sections(out, &sizes).map_err(ScriptsError::Write)?;
+    out.write_all(&job).map_err(ScriptsError::Write)?;
+    copy_archive(&archive, out, interrupt)?;
+    append_files(plan, files, inputs, out, interrupt)?;
+    let end = out.stream_position().map_err(ScriptsError::Write)?;
+    let padding = end.next_multiple_of(SECTOR) - end;
+    let zeros = io::repeat(0).take(padding);
+    io::copy(&mut { zeros }, out).map_err(ScriptsError::Write)?;
+    out.seek(SeekFrom::Start(0)).map_err(ScriptsError::Write)?;
+    Ok(())
+}
+
+fn copy_archive(
+    archive: &Archive<'_>,
+    out: &mut impl Write,
+    interrupt: &Interrupt,
+) -> Result<(), ScriptsError> {
+    let mut buffer = vec![0; BUFFER];
+    let mut at = 0;
+    while at < archive.size() {
+        if interrupt.is_raised() {
+            return Err(ScriptsError::Interrupted);
+        }
+        let left = usize::try_from(archive.size() - at).unwrap_or(BUFFER);
+        let part = &mut buffer[..left.min(BUFFER)];
+        archive
+            .read_exact_at(at, part)
+            .and_then(|()| out.write_all(part))
+            .map_err(ScriptsError::Write)?;
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// The small files: path below the root, mode, bytes.
+fn small<'a>(files: Files<'a>) -> Vec<(String, u16, &'a [u8])> {
+    let mut small = vec![(POLICY.0.to_owned(), 0o755, POLICY.1)];
+    let mut add = |name: &str, bytes: &'a [u8]| {
+        small.push((format!("{SANDBOX_FILES}/{name}"), 0o644, bytes));
+    };
+    if let Some(clock) = files.clock {
+        add(SANDBOX_CLOCK, clock);
+    }
+    if !files.answers.is_empty() {
+        add(ANSWERS, files.answers.as_bytes());
+    }
+    small
+}
+
+fn files_size(plan: &Plan, files: Files<'_>) -> u64 {
+    let small = small(files).into_iter();
+    let small =
+        small.map(|(path, mode, bytes)| entry_size(&header(path, mode, bytes.len() as u64)));
+    let packages = plan.packages.iter().enumerate();
+    let packages = packages.map(|(number, package)| entry_size(&package_header(number, package)));
+    small.chain(packages).sum::<u64>() + 2 * BLOCK as u64
+}
+
+fn entry_size(header: &Header) -> u64 {
+    tar::encode(header).len() as u64 + header.size.next_multiple_of(BLOCK as u64)
+}
+
+fn package_header(number: usize, package: &PackageLock) -> Header {
+    let path = format!("{SANDBOX_FILES}/{PACKAGES}/{number:04}.deb");
+    header(path, 0o644, package.size)
+}
+
+fn header(path: String, mode: u16, size: u64) -> Header {
+    Header {
+        mode,
+        ..Header::of_file(&format!("./{path}"), size, 0)
+    }
+}
+
+fn append_files(
+    plan: &Plan,
+    files: Files<'_>,
+    inputs: &dyn Objects,
+    out: &mut impl Write,
+    interrupt: &Interrupt,
+) -> Result<(), ScriptsError> {
+    for (path, mode, bytes) in small(files) {
+        let header = header(path, mode, bytes.len() as u64);
+        append(&header, &mut { bytes }, out).map_err(ScriptsError::Write)?;
+    }
+    for (number, package) in plan.packages.iter().enumerate() {
+        if interrupt.is_raised() {
+            return Err(ScriptsError::Interrupted);
+        }
+        let mut bytes = inputs
+            .open(&package.sha256)
+            .map_err(|source| AssembleError::Input {
+                package: package.name.clone(),
+                file: package.path.clone(),
+                source,
+            })?;
+        append(&package_header(number, package), &mut bytes, out).map_err(ScriptsError::Write)?;
+    }
+    out.write_all(&[0; 2 * BLOCK]).map_err(ScriptsError::Write)
+}
+
+fn append(header: &Header, bytes: &mut dyn Read, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(&tar::encode(header))?;
+    let copied = io::copy(&mut bytes.take(header.size), out)?;
+    if copied != header.size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let padding = header.size.next_multiple_of(BLOCK as u64) - header.size;
+    io::copy(&mut io::repeat(0).take(padding), out).map(drop)
+}
