@@ -52,6 +52,19 @@ pub struct Global {
         hide_short_help = true
     )]
     pub secure_boot_key: Option<String>,
+    /// Where packages' scripts and the recipe's commands run, when it has any:
+    /// never changes a byte of the result [default: namespaces where the host
+    /// gives them, else a throwaway machine]
+    #[arg(
+        long,
+        global = true,
+        env = "BAKER_SANDBOX",
+        value_name = "WHERE",
+        default_value = "auto",
+        hide_short_help = true,
+        hide_default_value = true
+    )]
+    pub sandbox: SandboxChoice,
     /// Config file [default: ~/.config/baker/config.toml]
     #[arg(long, global = true, env = "BAKER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -75,6 +88,18 @@ pub enum Color {
     Always,
     /// Never
     Never,
+}
+
+/// Where scripts run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SandboxChoice {
+    /// Namespaces where the host gives them, else a machine
+    #[default]
+    Auto,
+    /// Namespaces of the host's kernel
+    Namespaces,
+    /// A throwaway QEMU machine
+    Machine,
 }
 
 /// The config file.
@@ -128,6 +153,8 @@ pub struct Config {
     pub trust: Vec<PathBuf>,
     /// Where registries and buckets are.
     pub targets: Targets,
+    /// Where scripts run.
+    pub sandbox: SandboxChoice,
 }
 
 impl Config {
@@ -159,6 +186,7 @@ impl Config {
             secure_boot_key: global.secure_boot_key.clone().or(file.secure_boot_key),
             trust: file.trust,
             targets: file.targets,
+            sandbox: global.sandbox,
         })
     }
 }

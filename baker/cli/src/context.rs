@@ -11,7 +11,7 @@ use baker_ship::{KeySource, KeySourceError, Passphrase, Secrets, Signer, Trust};
 use serde::Serialize;
 
 use crate::commands::key::key_failure;
-use crate::config::{Color, Config, Global, Targets};
+use crate::config::{Color, Config, Global, SandboxChoice, Targets};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::BootKeys;
 use crate::pipeline::openpgp::Fingerprint;
@@ -109,6 +109,11 @@ impl Context {
             );
         }
         Failure::new(exit, error)
+    }
+
+    /// Where packages' scripts run.
+    pub fn sandbox(&self) -> SandboxChoice {
+        self.config.sandbox
     }
 
     /// Where registries and buckets are.

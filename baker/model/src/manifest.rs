@@ -150,6 +150,8 @@ pub enum FileRole {
     Cyclonedx,
     /// The unified kernel image with the root inside.
     NetbootUki,
+    /// What packages' scripts did in the sandbox.
+    Scripts,
 }
 
 /// One file of a release.

@@ -93,7 +93,8 @@ impl Drop for Running {
 fn start(program: &Path, machine: &ErrandMachine<'_>) -> Result<Running, SandboxError> {
     let child = Command::new(program)
         .args(machine.argv())
-        .stdin(Stdio::null())
+        // Held open: with the end of its input QEMU closes the port for writing too.
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn();

@@ -1,5 +1,6 @@
 //! The steps of a job, one after the other.
 
+use std::fs::OpenOptions;
 use std::io::{self, PipeReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,6 +20,9 @@ const NOT_STARTED: i32 = 127;
 /// Bytes read of a step at a time.
 const BUFFER: usize = 16 << 10;
 
+/// Where a person is.
+const TERMINAL: &str = "/dev/tty";
+
 /// How the job went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -28,18 +32,22 @@ pub enum Outcome {
     Bad,
 }
 
-/// Runs the steps.
+/// Runs the steps. When one has failed, only those with a person at their other end still run.
 pub fn run(job: &Job, frames: &Frames) -> Result<Outcome, Fault> {
+    let mut outcome = Outcome::Good;
     for (number, step) in job.steps.iter().enumerate() {
+        if outcome == Outcome::Bad && !step.is_interactive {
+            continue;
+        }
         let number = u32::try_from(number).map_err(doing("count steps"))?;
         frames.send(&Frame::Started(number))?;
         let code = one(job, step, frames)?;
         frames.send(&Frame::Ended(code))?;
         if code != 0 {
-            return Ok(Outcome::Bad);
+            outcome = Outcome::Bad;
         }
     }
-    Ok(Outcome::Good)
+    Ok(outcome)
 }
 
 fn one(job: &Job, step: &Step, frames: &Frames) -> Result<i32, Fault> {
@@ -55,7 +63,12 @@ fn one(job: &Job, step: &Step, frames: &Frames) -> Result<i32, Fault> {
         &step.directory
     });
     let (reader, writer) = io::pipe().map_err(doing("make a pipe"))?;
-    if !step.is_interactive {
+    if step.is_interactive {
+        let terminal = || OpenOptions::new().read(true).write(true).open(TERMINAL);
+        command.stdin(terminal().map_err(doing("open the terminal"))?);
+        command.stdout(terminal().map_err(doing("open the terminal"))?);
+        command.stderr(terminal().map_err(doing("open the terminal"))?);
+    } else {
         let copy = writer.try_clone().map_err(doing("share a pipe"))?;
         command.stdin(Stdio::null()).stdout(copy).stderr(writer);
     }

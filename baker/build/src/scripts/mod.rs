@@ -21,4 +21,4 @@ pub use import::import;
 pub use input::{Files, write_input};
 pub use plan::{Plan, PlanRequest, plan};
 pub use settle::{EFFECT, settle};
-pub use transcript::{Failed, Ran, Transcript};
+pub use transcript::{Digests, Failed, Ran, Transcript};

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 
 use baker_contract::sandbox::{Job, SANDBOX_FILES, Step};
 use baker_model::lock::{PackageLock, PackageRole};
-use baker_model::{Lock, Objects};
+use baker_model::{Digest, Lock, Objects};
 
 use super::ScriptsError;
-use crate::Package;
+use super::transcript::Digests;
 use crate::assemble::{Limits, control::Paragraph, stored};
 use crate::configure::order;
+use crate::{Package, Script};
 
 /// Options of every call of dpkg: it says before each script what it runs (2 is
 /// `dbg_scripts`), and on which package it works; nobody is asked; nothing waits for a disk.
@@ -72,6 +73,8 @@ pub struct Plan {
     pub packages: Vec<PackageLock>,
     /// The job.
     pub job: Job,
+    /// The digests of all scripts.
+    pub digests: Digests,
 }
 
 /// Plans how the packages of roles root and tool are installed.
@@ -87,6 +90,14 @@ pub fn plan(request: PlanRequest<'_>) -> Result<Plan, ScriptsError> {
     if packages.iter().all(|package| package.lock.name != "dpkg") {
         return Err(ScriptsError::NoDpkg);
     }
+    let digests = packages.iter().flat_map(|package| {
+        let scripts = package.scripts.iter();
+        scripts.map(|(script, bytes)| {
+            let key = (package.lock.name.clone(), script.name().to_owned());
+            (key, Digest::of(bytes))
+        })
+    });
+    let digests = digests.collect();
     let base = base(&packages);
     let ordered = order::configuration_order(&packages);
     let (first, rest): (Vec<&Package>, Vec<&Package>) = ordered
@@ -112,6 +123,7 @@ pub fn plan(request: PlanRequest<'_>) -> Result<Plan, ScriptsError> {
             steps,
             wants_tree: true,
         },
+        digests,
     })
 }
 
@@ -125,12 +137,15 @@ fn as_root(lock: &PackageLock) -> PackageLock {
 /// What a package says of itself; its files stay where they are.
 fn known(lock: &PackageLock, inputs: &dyn Objects) -> Result<Package, ScriptsError> {
     let limits = Limits::default().of_package(1);
-    let control = stored::read(lock, inputs, &limits, |deb| Ok(deb.take_control()))?;
+    let mut control = stored::read(lock, inputs, &limits, |deb| Ok(deb.take_control()))?;
     let text = control.get("control").cloned().unwrap_or_default();
     Ok(Package {
         lock: lock.clone(),
         control: String::from_utf8_lossy(&text).into_owned(),
-        scripts: std::collections::BTreeMap::new(),
+        scripts: Script::ALL
+            .into_iter()
+            .filter_map(|script| Some((script, control.remove(script.name())?)))
+            .collect(),
         members: std::collections::BTreeMap::new(),
         paths: Vec::new(),
     })

@@ -21,6 +21,7 @@ mod pins;
 mod rebuild;
 mod release;
 mod report;
+mod sandbox;
 mod secure_boot;
 mod smoke;
 pub mod sysupdate;
@@ -70,6 +71,8 @@ pub struct Names {
     pub spdx: String,
     /// The bill of materials, `CycloneDX`.
     pub cyclonedx: String,
+    /// What packages' scripts did.
+    pub scripts: String,
 }
 
 impl Names {
@@ -85,6 +88,7 @@ impl Names {
             netboot_uki: format!("{stem}.netboot.efi"),
             spdx: format!("{stem}.spdx.json"),
             cyclonedx: format!("{stem}.cdx.json"),
+            scripts: format!("{stem}.scripts.json"),
             stem,
         }
     }

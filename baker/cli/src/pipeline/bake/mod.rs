@@ -20,7 +20,7 @@ use baker_model::recipe::{Format, Scripts};
 use baker_model::{Digest, Event, Lock, Manifest};
 
 pub(super) use self::boot::initrd_modules;
-use self::root::Sealed;
+use self::root::{Root, Sealed};
 use super::formats::{self, Parts};
 use super::hygiene as hygiene_gate;
 use super::materials::{self, Materials};
@@ -182,7 +182,12 @@ impl Baking<'_> {
                 }
             }
         });
-        let ((mut root, packages), (kernel, boot)) = (root?, kernel?);
+        let (root, (kernel, boot)) = (root?, kernel?);
+        let Root {
+            tree: mut root,
+            texts: packages,
+            ran,
+        } = root;
         self.install_modules(&mut root, &kernel, &spool)?;
         self.leave_out(&mut root)?;
         let (sealed, initrd, files, hygiene) = thread::scope(|scope| {
@@ -230,6 +235,12 @@ impl Baking<'_> {
         let mut pieces = self.formats(out, &parts)?;
         let written = materials::write(&documents, &Names::of(&self.folder.recipe), out);
         pieces.extend(written.map_err(|error| self.failed(error))?);
+        if let Some(ran) = ran {
+            pieces.push(
+                ran.write(out, &Names::of(&self.folder.recipe))
+                    .map_err(|error| self.failed(error))?,
+            );
+        }
         let mut manifest = self.finish(out, &sealed, pieces)?;
         let terms = &self.folder.recipe.hygiene;
         manifest.waivers.extend(hygiene.waivers(terms));

@@ -13,6 +13,7 @@ use baker_model::recipe::Scripts;
 use baker_model::{Digest, Tree};
 
 use super::super::{hygiene as hygiene_gate, materials, smoke};
+use super::scripts::Layer;
 use super::{Baking, size};
 use crate::exit::Failure;
 
@@ -21,6 +22,15 @@ pub(super) struct Sealed {
     pub(super) image: PathBuf,
     pub(super) tree: PathBuf,
     pub(super) root_hash: Digest,
+}
+
+/// The root before kernel modules, and what is known of it.
+pub(super) struct Root {
+    pub(super) tree: Tree,
+    /// What its packages say of themselves.
+    pub(super) texts: Vec<PackageText>,
+    /// What the packages' scripts did, when they ran.
+    pub(super) ran: Option<Layer>,
 }
 
 impl Baking<'_> {
@@ -76,7 +86,7 @@ impl Baking<'_> {
         &self,
         spool: &Spool,
         kernel: Option<&kernel::KernelParts>,
-    ) -> Result<(Tree, Vec<PackageText>), Failure> {
+    ) -> Result<Root, Failure> {
         let epoch = self.lock.epoch;
         let request = assemble::Request {
             lock: self.lock,
@@ -87,18 +97,20 @@ impl Baking<'_> {
             listener: self.context.listener(),
             interrupt: self.context.interrupt(),
         };
+        let mut ran = None;
         let mut assembled = assemble::assemble(request).map_err(|error| self.assembly(error))?;
         dpkg_database::record(&mut assembled, spool, epoch).map_err(|error| self.failed(error))?;
         let texts = inventory::texts(&assembled, spool).map_err(|error| self.failed(error))?;
         if let (Scripts::Sandbox, Some(kernel)) = (self.folder.recipe.debian.scripts, kernel) {
-            assembled = self.scripts(assembled, kernel, spool)?;
+            let (scripted, layer) = self.scripts(assembled, kernel, spool)?;
+            (assembled, ran) = (scripted, Some(layer));
         }
         self.stage(
             configure::STAGE,
             || self.configured(assembled, spool),
             |(_, report)| format!("{} scripts covered", report.scripts.len()),
         )
-        .map(|(tree, _)| (tree, texts))
+        .map(|(tree, _)| Root { tree, texts, ran })
     }
 
     /// Owner and digests of every file.
