@@ -17,6 +17,7 @@ fn main() {
     for part in [
         "firmware/guest",
         "firmware/sandbox",
+        "firmware/clock",
         "firmware/contract",
         "Cargo.lock",
         "Cargo.toml",
@@ -26,39 +27,49 @@ fn main() {
     let architecture = variable("CARGO_CFG_TARGET_ARCH");
     let target = format!("{architecture}-unknown-linux-gnu");
     let folder = PathBuf::from(variable("OUT_DIR")).join("guest");
+    let out = folder.join(&target).join("guest");
     for (package, name) in [
         ("baker-guest", "BAKER_GUEST_PROGRAM"),
         ("baker-sandbox-init", "BAKER_SANDBOX_PROGRAM"),
     ] {
-        build(&workspace, package, &target, &folder);
-        let program = folder.join(&target).join("guest").join(package);
-        println!("cargo:rustc-env={name}={}", program.display());
+        let words = ["build", "--package", package];
+        build(
+            &workspace,
+            &words,
+            "-Ctarget-feature=+crt-static",
+            &target,
+            &folder,
+        );
+        println!("cargo:rustc-env={name}={}", out.join(package).display());
     }
+    // Nothing is below it but what the program that loads it has.
+    let words = [
+        "rustc",
+        "--package",
+        "baker-clock",
+        "--crate-type",
+        "cdylib",
+    ];
+    build(&workspace, &words, "-Clink-arg=-nostdlib", &target, &folder);
+    let library = out.join("libbaker_clock.so");
+    println!("cargo:rustc-env=BAKER_CLOCK_LIBRARY={}", library.display());
 }
 
-fn build(workspace: &Path, package: &str, target: &str, folder: &Path) {
+fn build(workspace: &Path, words: &[&str], flag: &str, target: &str, folder: &Path) {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
         .unwrap_or_default();
     let flags = [
-        "-Ctarget-feature=+crt-static".to_owned(),
+        flag.to_owned(),
         format!("--remap-path-prefix={}=/cargo", home.display()),
         format!("--remap-path-prefix={}=/baker", workspace.display()),
     ];
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .current_dir(workspace)
-        .args([
-            "build",
-            "--package",
-            package,
-            "--profile",
-            "guest",
-            "--target",
-            target,
-        ])
-        .arg("--target-dir")
+        .args(words)
+        .args(["--profile", "guest", "--target", target, "--target-dir"])
         .arg(folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     // What the outer cargo set for its own compiler (clippy's wrapper, its flags) is not meant
@@ -76,7 +87,8 @@ fn build(workspace: &Path, package: &str, target: &str, folder: &Path) {
         .expect("cargo, which runs this script, can be started");
     assert!(
         status.success(),
-        "building the guest program failed: {status}"
+        "cargo {} failed: {status}",
+        words.join(" ")
     );
 }
 

@@ -246,6 +246,7 @@ fn ours(
         spool: &spool,
         threads: std::num::NonZero::<usize>::MIN,
         limits: assemble::Limits::default(),
+        clashes: assemble::Clashes::Refused,
         listener: &Silent,
         interrupt: &interrupt,
     })?;

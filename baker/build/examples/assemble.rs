@@ -15,7 +15,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use baker_build::assemble::{Limits, Request, assemble};
+use baker_build::assemble::{Clashes, Limits, Request, assemble};
 use baker_build::{Assembled, Spool, dpkg_database, kernel};
 use baker_model::lock::{GuestLock, LOCK_VERSION, PackageLock, PackageRole};
 use baker_model::object::{ObjectError, Objects, ReadSeek};
@@ -50,6 +50,7 @@ fn main() -> Result<()> {
         spool: &spool,
         threads: threads.parse()?,
         limits: Limits::default(),
+        clashes: Clashes::Refused,
         listener: &Silent,
         interrupt: &interrupt,
     })?;

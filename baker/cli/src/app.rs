@@ -43,6 +43,8 @@ enum Command {
     Test(commands::test::Args),
     /// Boot a bake or release for a person, console attached
     Run(commands::run::Args),
+    /// Open a shell in the tree as packages' scripts leave it
+    Shell(commands::shell::Args),
     /// Check the lock, fetch, bake, test, sign and publish: the main job
     Release(commands::release::Args),
     /// Sign a tested draft or countersign a release, here or elsewhere
@@ -96,6 +98,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Bake(args) => commands::bake::run(&args, context),
         Command::Test(args) => commands::test::run(&args, context),
         Command::Run(args) => commands::run::run(&args, context),
+        Command::Shell(args) => commands::shell::run(&args, context),
         Command::Release(args) => commands::release::run(&args, context),
         Command::Sign(args) => commands::sign::run(&args, context),
         Command::Verify(args) => commands::verify::run(&args, context),

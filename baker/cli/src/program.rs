@@ -25,3 +25,6 @@ pub fn digest_of(path: &Path) -> io::Result<Digest> {
 
 /// The first process of the sandbox in which packages' scripts run; for machines like this one.
 pub static SANDBOX: &[u8] = include_bytes!(env!("BAKER_SANDBOX_PROGRAM"));
+
+/// The library that keeps the clock still there.
+pub static CLOCK: &[u8] = include_bytes!(env!("BAKER_CLOCK_LIBRARY"));

@@ -29,6 +29,12 @@ pub const SANDBOX_FILES: &str = "run/baker";
 /// Name, below [`SANDBOX_FILES`], of the library that keeps the clock still.
 pub const SANDBOX_CLOCK: &str = "clock.so";
 
+/// How the place in the library is found where time and release are written.
+pub const CLOCK_MARK: &[u8; 16] = b"baker clock v1:\0";
+
+/// Bytes of a kernel's release in that library, its ending zero included.
+const RELEASE: usize = 64;
+
 /// Most sections; a larger number is damage.
 const SECTION_LIMIT: u32 = 64;
 
@@ -46,7 +52,7 @@ pub struct Job {
     pub kernel_release: String,
     /// The whole environment of every step.
     pub environment: Vec<(String, String)>,
-    /// What runs, in order; the first that fails ends the job.
+    /// What runs, in order; behind one that fails only those that ask for it.
     pub steps: Vec<Step>,
     /// Whether the tree is sent back at the end.
     pub wants_tree: bool,
@@ -61,6 +67,8 @@ pub struct Step {
     pub directory: String,
     /// Whether a person is at its other end.
     pub is_interactive: bool,
+    /// Whether it also runs when a step before it has failed.
+    pub runs_after_failure: bool,
 }
 
 /// One message of the program inside.
@@ -103,6 +111,7 @@ impl Job {
             }
             put_text(&mut out, &step.directory);
             out.push(u8::from(step.is_interactive));
+            out.push(u8::from(step.runs_after_failure));
         }
         out.push(u8::from(self.wants_tree));
         out
@@ -122,6 +131,7 @@ impl Job {
                 argv: list(from, text)?,
                 directory: text(from)?,
                 is_interactive: flag(from)?,
+                runs_after_failure: flag(from)?,
             })
         })?;
         let wants_tree = flag(from)?;
@@ -224,6 +234,24 @@ impl Frame {
     }
 }
 
+/// Writes time and kernel release into the library that keeps the clock still; none when it is no
+/// such library or the release is too long.
+#[must_use]
+pub fn set_clock(library: &[u8], epoch: i64, release: &str) -> Option<Vec<u8>> {
+    let mark = library
+        .windows(CLOCK_MARK.len())
+        .position(|part| part == CLOCK_MARK)?;
+    let (time, text) = (mark + CLOCK_MARK.len(), mark + CLOCK_MARK.len() + 8);
+    let mut set = library.to_vec();
+    set.get_mut(time..text)?
+        .copy_from_slice(&epoch.to_le_bytes());
+    let place = set.get_mut(text..text + RELEASE)?;
+    let (words, rest) = place.split_at_mut_checked(release.len())?;
+    words.copy_from_slice(release.as_bytes());
+    *rest.first_mut()? = 0;
+    Some(set)
+}
+
 fn damaged(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
@@ -286,6 +314,7 @@ mod tests {
                 argv: vec!["dpkg".to_owned(), "--configure\n".to_owned()],
                 directory: "/tmp".to_owned(),
                 is_interactive: true,
+                runs_after_failure: false,
             }],
             wants_tree: true,
         }
@@ -326,6 +355,19 @@ mod tests {
         assert_eq!(end, io::ErrorKind::UnexpectedEof);
         assert!(Frame::read(&mut &b"x\0\0\0\0"[..]).is_err());
         assert!(Frame::read(&mut &b"o\xff\xff\xff\xff"[..]).is_err());
+    }
+
+    #[test]
+    fn the_clock_is_set_where_the_mark_is() {
+        let library = [&[1, 2][..], CLOCK_MARK, &[7; 8 + RELEASE], &[3]].concat();
+        let set = set_clock(&library, 5, "6.12").unwrap();
+        assert_eq!(set.len(), library.len());
+        assert_eq!(set[18..26], 5_i64.to_le_bytes());
+        assert_eq!(&set[26..31], b"6.12\0");
+        assert_eq!(set[31..], library[31..]);
+        assert_eq!(set_clock(&library[..60], 5, "6.12"), None);
+        assert_eq!(set_clock(&library[1..], 5, &"x".repeat(64)), None);
+        assert_eq!(set_clock(b"nothing", 5, ""), None);
     }
 
     #[test]

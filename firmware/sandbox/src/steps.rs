@@ -32,11 +32,11 @@ pub enum Outcome {
     Bad,
 }
 
-/// Runs the steps. When one has failed, only those with a person at their other end still run.
+/// Runs the steps.
 pub fn run(job: &Job, frames: &Frames) -> Result<Outcome, Fault> {
     let mut outcome = Outcome::Good;
     for (number, step) in job.steps.iter().enumerate() {
-        if outcome == Outcome::Bad && !step.is_interactive {
+        if outcome == Outcome::Bad && !step.runs_after_failure {
             continue;
         }
         let number = u32::try_from(number).map_err(doing("count steps"))?;

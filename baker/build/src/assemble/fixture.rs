@@ -7,7 +7,7 @@ use baker_model::lock::{GuestLock, LOCK_VERSION, Lock, PackageLock, PackageRole}
 use baker_model::object::{ObjectError, Objects, ReadSeek};
 use baker_model::{Digest, Interrupt, Silent};
 
-use super::{AssembleError, Limits, Request, assemble};
+use super::{AssembleError, Clashes, Limits, Request, assemble};
 use crate::{Assembled, Spool};
 
 /// The epoch of all locks made here.
@@ -231,6 +231,7 @@ fn run_all(
         spool,
         threads: threads.try_into().unwrap(),
         limits,
+        clashes: Clashes::Refused,
         listener: &Silent,
         interrupt: &Interrupt::new(),
     })

@@ -8,7 +8,7 @@ use baker_model::tree::{Kind, LinkGroup, Metadata, Node, Origin, TreePath};
 
 use super::control::Paragraph;
 use super::error::{AssembleError, Conflict, Conflicts, Refusal};
-use super::landing;
+use super::{Clashes, landing};
 use crate::Package;
 use crate::links;
 
@@ -111,8 +111,8 @@ impl Merge {
     }
 
     /// The tree and its packages, once all of them are in.
-    pub(super) fn finish(self) -> Result<(Tree, Vec<Package>), AssembleError> {
-        if !self.conflicts.is_empty() {
+    pub(super) fn finish(self, clashes: Clashes) -> Result<(Tree, Vec<Package>), AssembleError> {
+        if clashes == Clashes::Refused && !self.conflicts.is_empty() {
             return Err(AssembleError::Conflicts {
                 conflicts: Conflicts(self.conflicts),
             });

@@ -24,6 +24,7 @@ use std::sync::{Mutex, PoisonError};
 use baker_formats::{deb, tar};
 use baker_model::event::{Event, Outcome};
 use baker_model::lock::{PackageLock, PackageRole};
+use baker_model::recipe::Scripts;
 use baker_model::tree::Kind;
 use baker_model::{Interrupt, Listener, Lock, Objects, Tree};
 
@@ -48,10 +49,33 @@ pub struct Request<'a> {
     pub threads: NonZeroUsize,
     /// What packages may ask for.
     pub limits: Limits,
+    /// What becomes of paths that two packages ship.
+    pub clashes: Clashes,
     /// Hears how it goes.
     pub listener: &'a dyn Listener,
     /// Ends the work early.
     pub interrupt: &'a Interrupt,
+}
+
+/// What becomes of paths that two packages ship without a word about each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clashes {
+    /// They are an error.
+    #[default]
+    Refused,
+    /// One of the two is taken: dpkg decides later, for it knows of diversions.
+    LeftToDpkg,
+}
+
+impl Clashes {
+    /// What fits how a recipe treats scripts.
+    #[must_use]
+    pub const fn of(scripts: Scripts) -> Self {
+        match scripts {
+            Scripts::Builtin => Self::Refused,
+            Scripts::Sandbox => Self::LeftToDpkg,
+        }
+    }
 }
 
 /// What packages may ask for; more is an error that names package and offset.
@@ -121,7 +145,7 @@ pub fn assemble(request: Request<'_>) -> Result<Assembled, AssembleError> {
             merge.add(package)?;
         }
     }
-    let (tree, mut merged) = merge.finish()?;
+    let (tree, mut merged) = merge.finish(request.clashes)?;
     let places: HashMap<_, usize> = packages
         .iter()
         .enumerate()

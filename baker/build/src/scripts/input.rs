@@ -1,8 +1,8 @@
 //! The file that a sandbox gets: the job, the tree to begin with, and the packages.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 
-use baker_contract::sandbox::{SANDBOX_CLOCK, SANDBOX_FILES, write_sections};
+use baker_contract::sandbox::{Job, SANDBOX_CLOCK, SANDBOX_FILES, write_sections};
 use baker_formats::io::Source as _;
 use baker_formats::tar::{self, Archive, BLOCK, Header};
 use baker_model::lock::PackageLock;
@@ -52,12 +52,35 @@ pub fn write_input(
     out.write_all(&job).map_err(ScriptsError::Write)?;
     copy_archive(&archive, out, interrupt)?;
     append_files(plan, files, inputs, out, interrupt)?;
-    let end = out.stream_position().map_err(ScriptsError::Write)?;
-    let padding = end.next_multiple_of(SECTOR) - end;
-    let zeros = io::repeat(0).take(padding);
-    io::copy(&mut { zeros }, out).map_err(ScriptsError::Write)?;
-    out.seek(SeekFrom::Start(0)).map_err(ScriptsError::Write)?;
-    Ok(())
+    pad(out).map_err(ScriptsError::Write)
+}
+
+/// Writes the input for a job on a tree that a sandbox gave before: its archive of so many bytes.
+///
+/// # Errors
+/// The archive cannot be read or ends early, or the file cannot be written.
+pub fn write_kept(
+    job: &Job,
+    (archive, size): (&mut impl Read, u64),
+    out: &mut (impl Write + Seek),
+) -> io::Result<()> {
+    let job = job.to_bytes();
+    // No files of the sandbox's own: an archive without entries.
+    let files = [0; 2 * BLOCK];
+    write_sections(out, &[job.len() as u64, size, files.len() as u64])?;
+    out.write_all(&job)?;
+    if io::copy(archive, out)? != size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    out.write_all(&files)?;
+    pad(out)
+}
+
+/// Fills up the last sector.
+fn pad(out: &mut (impl Write + Seek)) -> io::Result<()> {
+    let end = out.stream_position()?;
+    let zeros = io::repeat(0).take(end.next_multiple_of(SECTOR) - end);
+    io::copy(&mut { zeros }, out).map(drop)
 }
 
 fn copy_archive(

@@ -18,7 +18,7 @@ mod transcript;
 
 pub use error::ScriptsError;
 pub use import::import;
-pub use input::{Files, write_input};
+pub use input::{Files, write_input, write_kept};
 pub use plan::{Plan, PlanRequest, plan};
 pub use settle::{EFFECT, settle};
 pub use transcript::{Digests, Failed, Ran, Transcript};

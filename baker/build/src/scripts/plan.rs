@@ -20,12 +20,18 @@ use crate::{Package, Script};
 /// `dbg_scripts`), and on which package it works; nobody is asked; nothing waits for a disk.
 const OPTIONS: [&str; 6] = [
     "--debug=2",
-    "--status-fd=1",
+    "--status-fd=3",
     "--force-confdef",
     "--force-confold",
     "--force-unsafe-io",
     "--no-pager",
 ];
+
+/// dpkg closes the descriptor of its status in its children, so that cannot be their output itself.
+const CALL: [&str; 5] = ["/bin/sh", "-c", "exec \"$@\" 3>&1", "sh", DPKG];
+
+/// The program that installs packages.
+pub(super) const DPKG: &str = "dpkg";
 
 /// The environment of scripts: nothing of the host's.
 const ENVIRONMENT: [(&str, &str); 9] = [
@@ -222,7 +228,7 @@ fn steps(first: &[&Package], rest: &[&Package], has_answers: bool) -> Vec<Step> 
 }
 
 fn dpkg(words: &[&str], more: Vec<String>) -> Step {
-    let words = ["dpkg"].iter().chain(&OPTIONS).chain(words);
+    let words = CALL.iter().chain(&OPTIONS).chain(words);
     step(words.map(|word| (*word).to_owned()).chain(more))
 }
 

@@ -70,12 +70,20 @@ fn is_same(node: &Node, shipped: &Node) -> bool {
 
 /// The database that was written for the packages that stay.
 fn take_over_database(tree: &mut Tree, assembled: &Tree) -> Result<(), ScriptsError> {
+    let free = crate::links::free_group(tree).0;
     for (path, node) in assembled.walk() {
         let is_database = path.as_bytes().starts_with(b"var/lib/dpkg")
             || path.as_bytes().starts_with(b"usr/share/factory");
         if is_database && tree.get(path).is_none() {
             tree.ensure_parents(path, node.metadata.mtime)?;
-            tree.insert(path.clone(), node.clone())?;
+            let mut node = node.clone();
+            if let Kind::File {
+                link: Some(group), ..
+            } = &mut node.kind
+            {
+                group.0 += free;
+            }
+            tree.insert(path.clone(), node)?;
         }
     }
     Ok(())

@@ -12,6 +12,8 @@ use baker_contract::sandbox::Step;
 use baker_model::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::plan::DPKG;
+
 /// Bytes of one script's output that are kept.
 const OUTPUT_LIMIT: usize = 64 << 10;
 
@@ -184,6 +186,8 @@ impl<'a> Transcript<'a> {
         }
         if dpkg && (line.starts_with("dpkg: error") || !self.errors.is_empty()) {
             self.errors.push(line.trim_end().to_owned());
+            // What came before is the script's own explanation.
+            return;
         }
         self.last.push_back(line.trim_end().to_owned());
         if self.last.len() > LAST_LINES {
@@ -235,7 +239,7 @@ impl<'a> Transcript<'a> {
 }
 
 fn is_dpkg(step: &Step) -> bool {
-    step.argv.first().is_some_and(|program| program == "dpkg")
+    step.argv.iter().any(|word| word == DPKG)
 }
 
 /// A package's name without its architecture.

@@ -15,6 +15,7 @@ pub mod publish;
 pub mod pull;
 pub mod release;
 pub mod run;
+pub mod shell;
 pub mod sign;
 pub mod test;
 pub mod verify;

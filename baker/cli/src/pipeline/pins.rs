@@ -279,6 +279,7 @@ impl Bench<'_> {
             spool: &self.spool,
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             limits: assemble::Limits::default(),
+            clashes: assemble::Clashes::of(recipe.debian.scripts),
             listener: self.context.listener(),
             interrupt,
         })?;

@@ -19,7 +19,7 @@ mod tests_table;
 mod update;
 
 pub use accounts::{Group, User};
-pub use debian::{Assumed, Debian, Scripts, Waive};
+pub use debian::{Assumed, Debian, Preseed, Scripts, Waive};
 pub use disk::Disk;
 pub use entries::{Directory, FileEntry, FileSource, Link, Mode};
 pub use error::RecipeError;

@@ -3,7 +3,9 @@
 use crate::plan::{Firmware, TestPlan};
 
 use super::hygiene::check_hygiene;
-use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests, promote, update};
+use super::{
+    Compression, Format, Recipe, RecipeError, RootFormat, check_tests, debian, promote, update,
+};
 
 impl Recipe {
     /// Parses and checks the text of a `recipe.toml`.
@@ -61,6 +63,7 @@ impl Recipe {
         {
             return fail("level", format!("level {level} is outside 1 to {highest}"));
         }
+        debian::check(&self.debian, text)?;
         check_hygiene(&self.hygiene, text)?;
         self.check_paths(text)?;
         promote::check(&self.promote, text)?;

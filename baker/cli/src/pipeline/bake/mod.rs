@@ -3,6 +3,7 @@
 mod boot;
 mod root;
 mod scripts;
+mod shell;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -21,6 +22,7 @@ use baker_model::{Digest, Event, Lock, Manifest};
 
 pub(super) use self::boot::initrd_modules;
 use self::root::{Root, Sealed};
+pub use self::shell::shell;
 use super::formats::{self, Parts};
 use super::hygiene as hygiene_gate;
 use super::materials::{self, Materials};
@@ -126,21 +128,7 @@ pub fn bake(
 ) -> Result<Draft, Failure> {
     formats::check(request)?;
     let store = context.store()?;
-    let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let baking = Baking {
-        folder: request.folder,
-        lock: request.lock,
-        digest: request.lock.digest(),
-        boot_keys: request.boot_keys,
-        formats: request
-            .formats
-            .unwrap_or(&request.folder.recipe.disk.formats),
-        adopted: request.adopted,
-        store: &store,
-        work: work.path().to_owned(),
-        threads: request.threads.unwrap_or_else(cores),
-        context,
-    };
+    let baking = Baking::new(request, &store, work.path(), context);
     materials::keep_local(request.folder, request.lock, baking.store)
         .map_err(|error| baking.failed(error))?;
     let path = work.path().join("draft");
@@ -161,6 +149,26 @@ pub(super) struct Baking<'a> {
     pub(super) work: PathBuf,
     pub(super) threads: NonZeroUsize,
     pub(super) context: &'a Context,
+}
+
+impl<'a> Baking<'a> {
+    fn new(request: BakeRequest<'a>, store: &'a Store, work: &Path, context: &'a Context) -> Self {
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self {
+            folder: request.folder,
+            lock: request.lock,
+            digest: request.lock.digest(),
+            boot_keys: request.boot_keys,
+            formats: request
+                .formats
+                .unwrap_or(&request.folder.recipe.disk.formats),
+            adopted: request.adopted,
+            store,
+            work: work.to_owned(),
+            threads: request.threads.unwrap_or_else(cores),
+            context,
+        }
+    }
 }
 
 impl Baking<'_> {

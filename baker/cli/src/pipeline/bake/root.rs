@@ -94,6 +94,7 @@ impl Baking<'_> {
             spool,
             threads: self.threads,
             limits: assemble::Limits::default(),
+            clashes: assemble::Clashes::of(self.folder.recipe.debian.scripts),
             listener: self.context.listener(),
             interrupt: self.context.interrupt(),
         };

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use baker_build::describe::{Bytes, Piece};
 use baker_build::scripts::{self, Failed, Files, Plan, PlanRequest, Ran, ScriptsError, Transcript};
 use baker_build::{Assembled, Spool, assemble, kernel};
+use baker_contract::sandbox::set_clock;
 use baker_model::manifest::FileRole;
+use baker_model::recipe::Preseed;
 use baker_model::{Digest, Digester};
 use baker_sandbox::{Errand, Hear, Runner};
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{Baking, Names};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::sandbox;
-use crate::program::SANDBOX;
+use crate::program::{CLOCK, SANDBOX};
 
 /// Name of the stage in events.
 const STAGE: &str = "scripts";
@@ -38,9 +40,9 @@ pub(in super::super) struct Layer {
     /// Where it ran.
     runner: String,
     /// Digest of the archive of the tree.
-    tree: Digest,
+    pub(super) tree: Digest,
     /// Its size.
-    size: u64,
+    pub(super) size: u64,
     /// What ran.
     scripts: Vec<Ran>,
 }
@@ -68,15 +70,8 @@ impl Baking<'_> {
         kernel: &kernel::KernelParts,
         spool: &Spool,
     ) -> Result<(Assembled, Layer), Failure> {
-        let plan = scripts::plan(PlanRequest {
-            lock: self.lock,
-            inputs: self.store,
-            answers: "",
-            host_name: HOST_NAME,
-            kernel_release: &kernel.release,
-        });
-        let plan = plan.map_err(|error| self.failed(error))?;
-        let key = key(&plan);
+        let plan = self.plan_scripts(kernel)?;
+        let key = self.key(&plan);
         let layer = match self.kept(&key) {
             Some(layer) => self.stage(STAGE, || Ok(layer), |_| "reused".to_owned())?,
             None => self.stage(
@@ -97,8 +92,39 @@ impl Baking<'_> {
         Ok((assembled, layer))
     }
 
+    pub(super) fn plan_scripts(&self, kernel: &kernel::KernelParts) -> Result<Plan, Failure> {
+        let plan = scripts::plan(PlanRequest {
+            lock: self.lock,
+            inputs: self.store,
+            answers: &self.answers(),
+            host_name: HOST_NAME,
+            kernel_release: &kernel.release,
+        });
+        plan.map_err(|error| self.failed(error))
+    }
+
+    /// The recipe's answers to questions of packages.
+    fn answers(&self) -> String {
+        let preseeds = self.folder.recipe.debian.preseeds.iter();
+        preseeds.map(Preseed::line).collect()
+    }
+
+    /// Decides whether a run can be reused: everything that goes into the sandbox.
+    pub(super) fn key(&self, plan: &Plan) -> Digest {
+        let mut digester = Digester::new();
+        digester.update(VERSION.as_bytes());
+        digester.update(Digest::of(SANDBOX).as_bytes());
+        digester.update(Digest::of(CLOCK).as_bytes());
+        digester.update(Digest::of(&plan.job.to_bytes()).as_bytes());
+        digester.update(Digest::of(self.answers().as_bytes()).as_bytes());
+        for package in &plan.packages {
+            digester.update(package.sha256.as_bytes());
+        }
+        digester.finish()
+    }
+
     /// What an earlier run with the same inputs gave; none when there is none, or not any more.
-    fn kept(&self, key: &Digest) -> Option<Layer> {
+    pub(super) fn kept(&self, key: &Digest) -> Option<Layer> {
         let text = fs::read(self.layer_path(key)).ok()?;
         let layer: Layer = serde_json::from_slice(&text).ok()?;
         let presence = self.store.presence(&layer.tree, layer.size).ok()?;
@@ -193,22 +219,30 @@ impl Baking<'_> {
         Ok(())
     }
 
-    fn write_input(&self, plan: &Plan, spool: &Spool, path: &Path) -> Result<(), Failure> {
+    pub(super) fn write_input(
+        &self,
+        plan: &Plan,
+        spool: &Spool,
+        path: &Path,
+    ) -> Result<(), Failure> {
         let request = assemble::Request {
             lock: &plan.base,
             inputs: self.store,
             spool,
             threads: self.threads,
             limits: assemble::Limits::default(),
+            clashes: assemble::Clashes::LeftToDpkg,
             listener: &baker_model::Silent,
             interrupt: self.context.interrupt(),
         };
         let base = assemble::assemble(request).map_err(|error| self.assembly(error))?;
         let file = File::create_new(path).map_err(|error| self.failed(error))?;
         let mut out = BufWriter::with_capacity(BUFFER, file);
+        let answers = self.answers();
+        let clock = set_clock(CLOCK, plan.job.epoch, &plan.job.kernel_release);
         let files = Files {
-            clock: None,
-            answers: "",
+            clock: clock.as_deref(),
+            answers: &answers,
         };
         let interrupt = self.context.interrupt();
         let base = (&base.tree, spool);
@@ -216,18 +250,6 @@ impl Baking<'_> {
             .map_err(|error| self.failed(error))?;
         out.flush().map_err(|error| self.failed(error))
     }
-}
-
-/// Decides whether a run can be reused: everything that goes into the sandbox.
-fn key(plan: &Plan) -> Digest {
-    let mut digester = Digester::new();
-    digester.update(VERSION.as_bytes());
-    digester.update(Digest::of(SANDBOX).as_bytes());
-    digester.update(Digest::of(&plan.job.to_bytes()).as_bytes());
-    for package in &plan.packages {
-        digester.update(package.sha256.as_bytes());
-    }
-    digester.finish()
 }
 
 /// Takes what comes out of the sandbox.

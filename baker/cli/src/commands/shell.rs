@@ -1,0 +1,52 @@
+//! `baker shell`
+
+use std::path::PathBuf;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::pipeline::{self, BakeRequest};
+use crate::source::RecipeFolder;
+use baker_model::recipe::Scripts;
+
+/// Opens a shell in the tree of a recipe with scripts = "sandbox", as its packages'
+/// scripts leave it, or where one of them failed. Nothing that is done there is
+/// kept, and there is no network.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the recipe
+    recipe: PathBuf,
+    /// Which stage has just ended
+    #[arg(long, value_name = "STAGE", default_value = "configure")]
+    at: Stage,
+    /// Command to run instead of a shell
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Stages that can be looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Stage {
+    /// Packages are installed and configured
+    Configure,
+}
+
+/// Runs it.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let Stage::Configure = args.at;
+    let folder = RecipeFolder::read(&args.recipe)?;
+    if folder.recipe.debian.scripts != Scripts::Sandbox {
+        let problem = "no script of this recipe runs: there is nothing to look into while baking";
+        let help = "look into the result: baker inspect DRAFT; or write scripts = \"sandbox\"";
+        return Err(Failure::message(Exit::Recipe, problem).help(help));
+    }
+    let lock = folder.checked_lock()?;
+    let request = BakeRequest {
+        folder: &folder,
+        lock: &lock,
+        boot_keys: None,
+        formats: None,
+        adopted: None,
+        threads: None,
+    };
+    pipeline::shell(request, &args.command, context)
+}
