@@ -25,6 +25,7 @@ mod publish;
 mod release;
 mod resolve_apt;
 mod resolve_rules;
+mod sandbox;
 mod secure_boot;
 mod self_update;
 mod slots;

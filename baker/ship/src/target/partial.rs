@@ -24,6 +24,10 @@ use crate::folder::Watch;
 /// What stands between the name of the release and the process id.
 const MARK: &str = ".partial-";
 
+/// Held while a folder is made and locked, and while leftovers are looked for: two threads of one
+/// process have one id, and would take the other's folder in that gap for a leftover.
+static MAKING: Mutex<()> = Mutex::new(());
+
 /// A release on its way. **Dropped without [`Partial::rename`], it is removed with all in it.**
 pub(super) struct Partial {
     path: PathBuf,
@@ -37,6 +41,7 @@ impl Partial {
     pub(super) fn create(to: &Path, release: &str, needed: u64) -> Result<Self, TargetError> {
         let path = to.join(format!(".{release}{MARK}{}", std::process::id()));
         let failed = |source| TargetError::of_write(&path, needed, source);
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(TargetError::Busy { partial: path });
@@ -126,6 +131,7 @@ pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> Result<(), Errno> {
 
 /// Removes what killed runs have left in `to`; what cannot be removed is told and left.
 pub(super) fn remove_leftovers(to: &Path, watch: Watch<'_>) {
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let entries = std::fs::read_dir(to).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         let owner = entry.file_name().to_str().and_then(owner_of);
