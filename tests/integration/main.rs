@@ -28,5 +28,6 @@ mod resolve_rules;
 mod secure_boot;
 mod self_update;
 mod slots;
+mod start;
 mod tidy;
 mod verdicts;

@@ -3,6 +3,7 @@
 //! Standard output is data, standard error is talk. Stages send events, commands return values
 //! and failures; how they look is decided here.
 
+pub mod changes;
 mod difference;
 mod errors;
 mod json;

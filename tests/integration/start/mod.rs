@@ -1,0 +1,3 @@
+//! Starting quickly: from a template to a locked recipe, and keeping that lock up to date.
+
+mod updates;
