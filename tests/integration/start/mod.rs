@@ -1,3 +1,6 @@
 //! Starting quickly: from a template to a locked recipe, and keeping that lock up to date.
 
+mod new;
+mod schema;
+mod shell;
 mod updates;

@@ -324,7 +324,8 @@ fn the_program_shows_what_an_update_changes_and_a_dry_run_writes_nothing() {
     );
     assert_eq!(lock(), first, "a dry run wrote");
     let json = tiny.run(&["lock", "--json", "--update", "tiny", "libhello"]);
-    let answer: serde_json::Value = serde_json::from_str(json.stdout.trim()).unwrap();
+    let answer: serde_json::Value =
+        serde_json::from_str(json.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(
         answer,
         serde_json::json!({

@@ -186,5 +186,5 @@ fn write(folder: &RecipeFolder, lock: &Lock, writing: Writing) -> Result<Written
     write_atomically(&path, text.as_bytes()).map_err(|error| {
         Failure::new(Exit::Fetch, error).context(format!("cannot write {}", path.display()))
     })?;
-    Ok(Written::Written)
+    Ok(Written::New)
 }

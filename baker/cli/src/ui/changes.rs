@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 /// What became of the file of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It was written.
-    Written,
+    /// It was written anew.
+    New,
     /// It says the same already.
     Unchanged,
     /// It would have been written.
@@ -22,7 +22,7 @@ pub fn text(path: &Path, written: Written, packages: usize, changes: &[Change]) 
     let path = path.display();
     let mut lines = vec![match written {
         Written::Unchanged => format!("{path} is unchanged"),
-        Written::Written => format!("{path}: {packages} packages"),
+        Written::New => format!("{path}: {packages} packages"),
         Written::Pretended => format!("{path}: {packages} packages, not written"),
     }];
     lines.extend(changes.iter().map(line));
@@ -64,7 +64,7 @@ pub fn value(path: &Path, written: Written, changes: &[Change]) -> Value {
     });
     json!({
         "lock": path.display().to_string(),
-        "written": written == Written::Written,
+        "written": written == Written::New,
         "changes": changes.collect::<Vec<_>>(),
     })
 }

@@ -9,6 +9,7 @@ mod errors;
 mod json;
 mod printer;
 mod progress;
+mod question;
 mod survey;
 mod timeline;
 
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 pub use difference::difference_text;
 pub use printer::{Answer, Colour, Printer, Settings, Talk, printable};
 pub use progress::Progress;
+pub use question::Questions;
 pub use survey::survey_text;
 
 use crate::exit::Failure;
