@@ -29,5 +29,6 @@ mod sandbox;
 mod secure_boot;
 mod self_update;
 mod slots;
+mod start;
 mod tidy;
 mod verdicts;

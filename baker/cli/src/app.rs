@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use baker_model::Interrupt;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::config::{Config, Global};
@@ -30,6 +30,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a recipe of your own, made from one that works
+    New(commands::new::Args),
     /// Make keys: for signing releases, for Secure Boot
     #[command(subcommand)]
     Key(commands::key::Command),
@@ -70,6 +72,17 @@ enum Command {
     Withdraw(commands::withdraw::Args),
     /// Damage a release bit by bit and show who notices
     Drill(commands::drill::Args),
+    /// Print the JSON Schema of recipes, for editors
+    Schema(commands::schema::Args),
+    /// Print a script that lets a shell complete commands
+    Completions(commands::completions::Args),
+    /// Write the manual pages
+    Man(commands::man::Args),
+}
+
+/// The command line, for what is made from it: completions, manual pages.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the program.
@@ -92,6 +105,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
+        Command::New(args) => commands::new::run(&args, context),
         Command::Key(command) => commands::key::run(&command, context),
         Command::Lock(args) => commands::lock::run(&args, context),
         Command::Fetch(args) => commands::fetch::run(&args, context),
@@ -111,6 +125,9 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Channel(command) => commands::channel::run(&command, context),
         Command::Withdraw(args) => commands::withdraw::run(&args, context),
         Command::Drill(args) => commands::drill::run(&args, context),
+        Command::Schema(args) => commands::schema::run(&args, context),
+        Command::Completions(args) => commands::completions::run(&args, context),
+        Command::Man(args) => commands::man::run(&args, context),
     }
 }
 

@@ -127,18 +127,31 @@ pub fn read_locked(lock: &Lock, suites: &[String], store: &Store) -> Result<Suit
         let Some(archive) = lock.archives.iter().find(|archive| archive.suite == *suite) else {
             continue;
         };
-        for index in &archive.indexes {
-            let named = NamedIndex {
-                path: index.path.clone(),
-                size: index.size,
-                sha256: index.sha256,
-            };
-            read.records
-                .extend(read_index(store, suite, &named, number)?);
-        }
+        read.records.extend(read_archive(archive, store, number)?);
         read.archives.push(archive.clone());
     }
     Ok(read)
+}
+
+/// Reads one suite as a lock names it, from the store alone; its packages get `number`.
+///
+/// # Errors
+/// An index is not in the store any more, or cannot be read.
+pub fn read_archive(
+    archive: &ArchiveLock,
+    store: &Store,
+    number: u16,
+) -> Result<Vec<Record>, ArchiveError> {
+    let mut records = Vec::new();
+    for index in &archive.indexes {
+        let named = NamedIndex {
+            path: index.path.clone(),
+            size: index.size,
+            sha256: index.sha256,
+        };
+        records.extend(read_index(store, &archive.suite, &named, number)?);
+    }
+    Ok(records)
 }
 
 fn read_suite(

@@ -11,15 +11,14 @@ use baker_model::recipe::{Debian, Scripts};
 use baker_model::{Event, Interrupt, Listener, Lock, Recipe};
 
 use crate::archive::{self, ArchiveError, Reading, Suites};
-use crate::debian::relation;
-use crate::resolve::{self, PackageId, Policy, Request, Resolution, ResolveError, Universe, Why};
+use crate::debian::index::Record;
+use crate::plan::{Chosen, Plan};
+use crate::resolve::{self, PackageId, Resolution, ResolveError, Universe, Why};
 use crate::sources::{Sources, archive_of};
 use crate::store::Store;
+use crate::update::{self, Cause, Change, Moves};
 
 const STAGE: &str = "resolve";
-
-/// How many packages may lie between the kernel package of the recipe and the image.
-const KERNEL_STEPS: usize = 4;
 
 /// Everything that goes into a lock.
 #[derive(Clone, Copy)]
@@ -53,6 +52,12 @@ pub enum LockError {
     /// The packages cannot be resolved.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// A name that the lock to be updated does not have.
+    #[error("package `{package}` is not in the lock")]
+    NotLocked {
+        /// The package.
+        package: String,
+    },
     /// There is nothing to explain.
     #[error("package `{package}` is not part of the image")]
     NotChosen {
@@ -61,11 +66,29 @@ pub enum LockError {
     },
 }
 
-/// Locks a recipe.
+/// Locks a recipe: everything at its newest version.
 ///
 /// # Errors
 /// An archive is refused or cannot be reached, or the packages cannot be resolved.
 pub fn lock(request: &LockRequest<'_>) -> Result<Lock, LockError> {
+    update(request, Moves::All).map(|updated| updated.lock)
+}
+
+/// A lock written anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Updated {
+    /// The lock.
+    pub lock: Lock,
+    /// What differs from the previous one, by name; nothing when there was none.
+    pub changes: Vec<Change>,
+}
+
+/// Locks a recipe, with everything at the version of the previous lock that may not move. When no
+/// package changes, the archives of the previous lock stay, too: nothing new entered.
+///
+/// # Errors
+/// As [`lock`]; also when a package is named that the previous lock does not have.
+pub fn update(request: &LockRequest<'_>, moves: Moves<'_>) -> Result<Updated, LockError> {
     let LockRequest {
         recipe, listener, ..
     } = *request;
@@ -75,52 +98,231 @@ pub fn lock(request: &LockRequest<'_>) -> Result<Lock, LockError> {
         unit: "bytes",
     });
     let suites = recipe.debian.suites();
-    let read = archive::read(reading(request, &suites))?;
-    let plan = Plan::new(recipe, &suites)?;
-    let universe = plan.universe(&read)?;
-    let resolution = plan.resolve(&universe)?;
-    warn_unused(recipe, &resolution, listener);
-
-    let locked = |id, role| package_lock(&universe, id, role, &read.archives);
-    let root = resolution.packages.iter();
-    let mut packages: Vec<PackageLock> = root.map(|id| locked(*id, PackageRole::Root)).collect();
-    if recipe.debian.scripts == Scripts::Sandbox {
-        packages.extend(tools(recipe, &suites, &read, &packages)?);
+    let moves = match request.previous {
+        None => Moves::All,
+        Some(previous) => {
+            update::check_names(
+                previous,
+                &recipe.kernel.package,
+                &recipe.boot.package,
+                moves,
+            )?;
+            moves
+        }
+    };
+    let mut read = archive::read(reading(request, &suites))?;
+    let offered = read.archives.len();
+    if let Some(previous) = request.previous.filter(|_| moves != Moves::All) {
+        update::add_kept(&mut read, previous, request.store)?;
     }
-    let kernel = kernel_image(&universe, &recipe.kernel.package)?;
-    packages.push(locked(kernel, PackageRole::Kernel));
-    let boot = resolve_one(&universe, &recipe.boot.package)?;
-    packages.push(locked(boot, PackageRole::Boot));
-    packages.sort();
+    let names: Vec<String> = read.archives.iter().map(|a| a.suite.clone()).collect();
+    let plan = Plan::new(recipe, &names)?;
+    let mut universe = plan.universe(&read)?;
+    let chosen = plan.choose(&mut universe, request, &read, moves)?;
+    warn_unused(recipe, &chosen.resolution, listener);
 
-    let mut files = request.files.to_vec();
-    files.sort();
-    let mut archives = read.archives.clone();
-    archives.sort();
-    let lock = Lock {
-        version: LOCK_VERSION,
-        recipe: recipe.digest(),
-        epoch: archives
-            .iter()
-            .map(|archive| archive.date)
-            .max()
-            .unwrap_or_default(),
-        guest: request.guest.clone(),
-        files,
-        archives,
-        packages,
+    let mut lock = written(request, &universe, &chosen, &read, offered);
+    if recipe.debian.scripts == Scripts::Sandbox {
+        let tools = tools(request, &names, &read, &lock.packages, moves)?;
+        lock.packages.extend(tools);
+        lock.packages.sort();
+    }
+    if let Some(previous) = request.previous.filter(|_| moves != Moves::All)
+        && previous.packages == lock.packages
+    {
+        lock.archives.clone_from(&previous.archives);
+        lock.epoch = previous.epoch;
+    }
+    let changes = match request.previous {
+        Some(previous) => changes(previous, &lock, &universe, &chosen, &read)?,
+        None => Vec::new(),
     };
     let summary = format!(
         "{} packages from {} suites",
         lock.packages.len(),
-        lock.archives.len()
+        suites.len()
     );
     listener.event(Event::Finished {
         stage: STAGE,
         how: Outcome::Done,
         summary,
     });
-    Ok(lock)
+    Ok(Updated { lock, changes })
+}
+
+fn written(
+    request: &LockRequest<'_>,
+    universe: &Universe<'_>,
+    chosen: &Chosen,
+    read: &Suites,
+    offered: usize,
+) -> Lock {
+    let root = chosen.resolution.packages.iter();
+    let root = root.map(|id| (*id, PackageRole::Root));
+    let all: Vec<_> = root
+        .chain([
+            (chosen.kernel, PackageRole::Kernel),
+            (chosen.boot, PackageRole::Boot),
+        ])
+        .collect();
+    let locked =
+        |(id, role): &(PackageId, PackageRole)| package_lock(universe, *id, *role, &read.archives);
+    let mut packages: Vec<PackageLock> = all.iter().map(locked).collect();
+    packages.sort();
+    let mut files = request.files.to_vec();
+    files.sort();
+    // Old archives stay as long as they vouch for a package.
+    let used: BTreeSet<usize> = all
+        .iter()
+        .map(|(id, _)| usize::from(universe.record(*id).suite))
+        .collect();
+    let archives = read.archives.iter().enumerate();
+    let mut archives: Vec<_> = archives
+        .filter(|(number, _)| *number < offered || used.contains(number))
+        .map(|(_, archive)| archive.clone())
+        .collect();
+    archives.sort();
+    archives.dedup();
+    let dates = archives.iter().map(|archive| archive.date);
+    Lock {
+        version: LOCK_VERSION,
+        recipe: request.recipe.digest(),
+        epoch: dates.max().unwrap_or_default(),
+        guest: request.guest.clone(),
+        files,
+        archives,
+        packages,
+    }
+}
+
+/// What the packages' own scripts may rely on and the image does without: all that is Essential,
+/// and what the recipe takes as present. They run with it, and it is taken away again.
+fn tools(
+    request: &LockRequest<'_>,
+    suites: &[String],
+    read: &Suites,
+    root: &[PackageLock],
+    moves: Moves<'_>,
+) -> Result<Vec<PackageLock>, LockError> {
+    let recipe = request.recipe;
+    let of_root = root.iter().filter(|it| it.role == PackageRole::Root);
+    let pinned = of_root.map(|package| format!("{}={}", package.name, package.version));
+    let debian = Debian {
+        packages: pinned.collect(),
+        essential: true,
+        recommends: false,
+        assumed: Vec::new(),
+        ..recipe.debian.clone()
+    };
+    let everything = Recipe {
+        debian,
+        ..recipe.clone()
+    };
+    let plan = Plan::new(&everything, suites)?;
+    let mut universe = plan.universe(read)?;
+    let stays: Vec<PackageId> = match request.previous {
+        Some(previous) => staying_tools(previous, &universe, read, moves),
+        None => Vec::new(),
+    };
+    universe.hold(stays)?;
+    let resolution = match plan.resolve(&universe) {
+        Err(ResolveError::Unsolvable { .. }) => {
+            universe.hold([])?;
+            plan.resolve(&universe)?
+        }
+        other => other?,
+    };
+    let locked = resolution
+        .packages
+        .iter()
+        .map(|id| package_lock(&universe, *id, PackageRole::Tool, &read.archives));
+    let is_new = |tool: &PackageLock| {
+        let mut roots = root.iter().filter(|it| it.role == PackageRole::Root);
+        roots.all(|package| package.name != tool.name)
+    };
+    Ok(locked.filter(is_new).collect())
+}
+
+/// Tools of the previous lock that may not move and that the archive still has.
+fn staying_tools(
+    previous: &Lock,
+    universe: &Universe<'_>,
+    read: &Suites,
+    moves: Moves<'_>,
+) -> Vec<PackageId> {
+    let is_secured = |name: &str| {
+        let candidate = universe.candidate(name).map(|id| universe.record(id).suite);
+        let archive = candidate.and_then(|suite| read.archives.get(usize::from(suite)));
+        archive.is_some_and(|archive| archive.suite.ends_with("-security"))
+    };
+    let stays = |name: &String| match moves {
+        Moves::All => false,
+        Moves::Named(names) => !names.contains(name),
+        Moves::Security(names) => !is_secured(name) || !(names.is_empty() || names.contains(name)),
+    };
+    let tools = previous
+        .packages
+        .iter()
+        .filter(|package| package.role == PackageRole::Tool && stays(&package.name));
+    let found = tools.filter_map(|package| {
+        let mut versions = universe.versions(&package.name).iter().copied();
+        versions.find(|id| *universe.record(*id).version == *package.version)
+    });
+    found.collect()
+}
+
+/// Every package that differs, with suites and cause.
+fn changes(
+    before: &Lock,
+    after: &Lock,
+    universe: &Universe<'_>,
+    chosen: &Chosen,
+    read: &Suites,
+) -> Result<Vec<Change>, LockError> {
+    let mut changes = Vec::new();
+    for (old, new) in update::pairs(before, after) {
+        let Some(package) = new.or(old) else { continue };
+        let cause = match (old, new) {
+            (_, None) => Cause::NotNeeded,
+            (None, Some(_)) => match resolve::why(universe, &chosen.resolution, &package.name)? {
+                Some(Why {
+                    asked: false,
+                    needed_by,
+                    ..
+                }) if !needed_by.is_empty() => {
+                    let step = &needed_by[0];
+                    Cause::NeededBy(format!("{} {}: {}", step.from, step.field, step.relation))
+                }
+                _ => Cause::Recipe,
+            },
+            (Some(_), Some(_)) => match package.role {
+                PackageRole::Kernel => chosen.kernel_cause.clone(),
+                PackageRole::Boot => chosen.boot_cause.clone(),
+                // Nobody let it move, so the recipe asks for another version.
+                PackageRole::Root | PackageRole::Tool => chosen
+                    .causes
+                    .get(&package.name)
+                    .cloned()
+                    .unwrap_or(Cause::Recipe),
+            },
+        };
+        let offers = |record: &&Record| {
+            new.is_some_and(|new| *record.name == *new.name && record.sha256 == new.sha256)
+        };
+        let suites = read.records.iter().filter(offers);
+        let suites = suites.filter_map(|record| read.archives.get(usize::from(record.suite)));
+        let suites: BTreeSet<_> = suites.map(|archive| archive.suite.clone()).collect();
+        changes.push(Change {
+            package: package.name.clone(),
+            role: package.role,
+            from: old.map(|old| old.version.clone()),
+            to: new.map(|new| new.version.clone()),
+            suites: suites.into_iter().collect(),
+            cause,
+        });
+    }
+    changes.sort_by(|left, right| (&left.package, left.role).cmp(&(&right.package, right.role)));
+    Ok(changes)
 }
 
 /// Explains why a package is part of the root file system. When the indexes of the previous lock
@@ -163,95 +365,6 @@ fn reading<'a>(request: &LockRequest<'a>, suites: &'a [String]) -> Reading<'a> {
     }
 }
 
-/// What a recipe asks of the resolver.
-struct Plan<'a> {
-    requests: Vec<Request<'a>>,
-    policy: Policy<'a>,
-    essential: bool,
-}
-
-impl<'a> Plan<'a> {
-    fn new(recipe: &'a Recipe, suites: &'a [String]) -> Result<Self, ResolveError> {
-        let debian = &recipe.debian;
-        let architecture = recipe.architecture.name();
-        let requests = debian
-            .packages
-            .iter()
-            .map(|text| Request::parse(text, architecture));
-        let policy = Policy {
-            architecture,
-            suites,
-            assumed: debian
-                .assumed
-                .iter()
-                .map(|assumed| assumed.package.as_str())
-                .collect(),
-            recommends: debian.recommends,
-        };
-        Ok(Self {
-            requests: requests.collect::<Result<_, _>>()?,
-            policy,
-            essential: debian.essential,
-        })
-    }
-
-    fn universe(&self, read: &'a Suites) -> Result<Universe<'a>, ResolveError> {
-        Universe::new(&read.records, self.policy.clone(), &self.requests)
-    }
-
-    fn resolve(&self, universe: &Universe<'_>) -> Result<Resolution, ResolveError> {
-        let mut asked = Vec::new();
-        let names = self
-            .requests
-            .iter()
-            .filter_map(|request| universe.candidate(request.name));
-        let essential = if self.essential {
-            universe.essential()
-        } else {
-            Vec::new()
-        };
-        for id in names.chain(essential) {
-            if !asked.contains(&id) {
-                asked.push(id);
-            }
-        }
-        resolve::resolve(universe, &asked)
-    }
-}
-
-/// What the packages' own scripts may rely on and the image does without: all that is Essential,
-/// and what the recipe takes as present. They run with it, and it is taken away again.
-fn tools(
-    recipe: &Recipe,
-    suites: &[String],
-    read: &Suites,
-    root: &[PackageLock],
-) -> Result<Vec<PackageLock>, LockError> {
-    let pinned = root
-        .iter()
-        .map(|package| format!("{}={}", package.name, package.version));
-    let debian = Debian {
-        packages: pinned.collect(),
-        essential: true,
-        recommends: false,
-        assumed: Vec::new(),
-        ..recipe.debian.clone()
-    };
-    let everything = Recipe {
-        debian,
-        ..recipe.clone()
-    };
-    let plan = Plan::new(&everything, suites)?;
-    let universe = plan.universe(read)?;
-    let resolution = plan.resolve(&universe)?;
-    let locked = resolution
-        .packages
-        .iter()
-        .map(|id| package_lock(&universe, *id, PackageRole::Tool, &read.archives));
-    let is_new = |tool: &PackageLock| root.iter().all(|package| package.name != tool.name);
-    Ok(locked.filter(is_new).collect())
-}
-
 fn warn_unused(recipe: &Recipe, resolution: &Resolution, listener: &dyn Listener) {
     let given: BTreeSet<_> = recipe
         .debian
@@ -266,48 +379,6 @@ fn warn_unused(recipe: &Recipe, resolution: &Resolution, listener: &dyn Listener
         let text = format!("nothing depends on the assumed package `{package}`; remove the entry");
         listener.event(Event::Warning { stage: STAGE, text });
     }
-}
-
-/// The package that a kernel package leads to: itself, or the image that it depends on. Its own
-/// dependencies (an initramfs generator, module tools) are not wanted: baker does their work.
-fn kernel_image(universe: &Universe<'_>, package: &str) -> Result<PackageId, ResolveError> {
-    let mut at = resolve_one(universe, package)?;
-    for _ in 0..KERNEL_STEPS {
-        let name = universe.name(at);
-        let depends = &universe.record(at).depends;
-        let parsed = relation::parse(depends).map_err(|source| ResolveError::Relation {
-            package: name.to_owned(),
-            field: "Depends",
-            source,
-        })?;
-        let relations = parsed.iter().filter_map(|group| group.relations.first());
-        let Some(image) = relations
-            .into_iter()
-            .find(|r| r.name.starts_with("linux-image-"))
-        else {
-            return match name.starts_with("linux-image-") {
-                true => Ok(at),
-                false => Err(ResolveError::NoKernel {
-                    package: package.to_owned(),
-                }),
-            };
-        };
-        let versions = universe.versions(image.name).iter();
-        let mut fitting = versions.filter(|id| image.accepts(Some(&universe.record(**id).version)));
-        at = *fitting.next().ok_or_else(|| ResolveError::NoKernel {
-            package: package.to_owned(),
-        })?;
-    }
-    Err(ResolveError::NoKernel {
-        package: package.to_owned(),
-    })
-}
-
-/// The highest version of one package, without its dependencies.
-fn resolve_one(universe: &Universe<'_>, package: &str) -> Result<PackageId, ResolveError> {
-    universe
-        .candidate(package)
-        .ok_or_else(|| resolve::unknown(universe, package))
 }
 
 fn package_lock(

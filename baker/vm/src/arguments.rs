@@ -38,7 +38,7 @@ impl Arguments {
     }
 
     /// Appends paths as options; a comma inside a path is doubled, as QEMU's parser wants it.
-    fn options(&mut self, name: &str, options: &str, paths: &[(&str, &Path)]) {
+    pub(crate) fn options(&mut self, name: &str, options: &str, paths: &[(&str, &Path)]) {
         let mut text = OsString::from(options);
         for (key, path) in paths {
             text.push(format!(",{key}="));

@@ -6,11 +6,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use baker_contract::{DISK_PROBE_PORT, PROBE_DISK_SERIAL, PROBE_PORT};
-use base64ct::{Base64, Encoding as _};
 
 use crate::accelerator::Accelerator;
 use crate::arguments::Arguments;
-use crate::credential::probe_credentials;
+use crate::credential::{credential_string, probe_credentials};
 use crate::machine::{
     Attachment, Boot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset, ProbeOffer,
     Sockets, Threads, Watchdog, Writes,
@@ -31,6 +30,7 @@ impl Machine {
             self.disk(&mut arguments, disk);
         }
         self.networks(&mut arguments);
+        self.extras(&mut arguments);
         if self.display == Display::Hidden {
             arguments.pair("-device", self.architecture.row().display);
         }
@@ -96,9 +96,16 @@ impl Machine {
             Boot::Uefi(Ovmf { code, vars }) | Boot::UefiSecure(Ovmf { code, vars }) => {
                 arguments.drive("if=pflash,unit=0,format=raw,readonly=on", code);
                 arguments.drive("if=pflash,unit=1,format=raw,snapshot=on", vars);
-                if let Some(word) = self.emulation_word() {
-                    // systemd-stub appends this to the signed command line and measures it.
-                    let text = format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={word}");
+                let own = self.emulation_word().into_iter();
+                let words: Vec<&str> = own
+                    .chain(self.extras.append.iter().map(String::as_str))
+                    .collect();
+                if !words.is_empty() {
+                    // systemd-stub appends this to the signed command line and measures it. It
+                    // looks at one such string only. QEMU reads a doubled comma as one.
+                    let words = words.join(" ").replace(',', ",,");
+                    let text =
+                        format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={words}");
                     arguments.pair("-smbios", text);
                 }
             }
@@ -185,6 +192,12 @@ impl Machine {
         }
     }
 
+    fn extras(&self, arguments: &mut Arguments) {
+        for path in &self.extras.smbios {
+            arguments.options("-smbios", "type=11", &[("path", path)]);
+        }
+    }
+
     fn observed(&self, arguments: &mut Arguments, sockets: &Sockets) {
         arguments.chardev("socket,id=qmp,server=off", &[("path", &sockets.qmp)]);
         arguments.pair("-mon", "chardev=qmp,mode=control");
@@ -202,8 +215,7 @@ impl Machine {
                 let device = format!("virtio-blk-pci,drive=probe-disk,serial={PROBE_DISK_SERIAL}");
                 arguments.pair("-device", device);
                 for (name, value) in probe_credentials() {
-                    let value = Base64::encode_string(&value);
-                    let text = format!("io.systemd.credential.binary:{name}={value}");
+                    let text = credential_string(&name, &value);
                     arguments.pair("-smbios", format!("type=11,value={text}"));
                 }
                 probe_port(arguments, &sockets.probe, DISK_PROBE_PORT);

@@ -6,6 +6,7 @@
 //! takes no notice.
 
 use baker_contract::{PROBE_DISK_FILE, PROBE_DISK_SERIAL};
+use base64ct::{Base64, Encoding as _};
 
 /// Where the probe's disk is mounted; its unit is named after it, see `systemd.mount(5)`.
 const FOLDER: &str = "/run/baker/probe";
@@ -33,6 +34,13 @@ pub fn probe_credentials() -> Vec<(String, Vec<u8>)> {
     });
     let all = units.into_iter().chain(wants);
     all.map(|(name, text)| (name, text.into_bytes())).collect()
+}
+
+/// The SMBIOS string that hands a credential to systemd.
+#[must_use]
+pub fn credential_string(name: &str, bytes: &[u8]) -> String {
+    let value = Base64::encode_string(bytes);
+    format!("io.systemd.credential.binary:{name}={value}")
 }
 
 /// Waits for nothing but its disk. No isolation and no shutdown ends it early: the probe is what

@@ -42,13 +42,13 @@ mod work;
 pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
 pub use architecture::Architecture;
 pub use arguments::shell_line;
-pub use credential::probe_credentials;
+pub use credential::{credential_string, probe_credentials};
 pub use environment::Environment;
 pub use errand::ErrandMachine;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use machine::{
-    Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset,
-    ProbeOffer, Sockets, Threads, Watchdog, Writes,
+    Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Extras, Forward, Machine, Network,
+    OnReset, ProbeOffer, Sockets, Threads, Watchdog, Writes,
 };
 pub use ovmf::{Ovmf, OvmfError};
 pub use parallel::{Capacity, shared_boots, smoke_all};

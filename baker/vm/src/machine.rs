@@ -44,6 +44,18 @@ pub struct Machine {
     pub display: Display,
     /// Whether there is a watchdog (i6300esb) that resets a guest which stops feeding it.
     pub watchdog: Watchdog,
+    /// What a person hands to the guest.
+    pub extras: Extras,
+}
+
+/// What a person hands to the guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Files with one SMBIOS string each, [`crate::credential_string`]: a command line could be
+    /// seen by everybody on the host.
+    pub smbios: Vec<PathBuf>,
+    /// Words that systemd-stub appends to the kernel command line; a direct boot has its own.
+    pub append: Vec<String>,
 }
 
 /// Who emulates the guest's CPUs.

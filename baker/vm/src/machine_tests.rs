@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::architecture::Architecture;
 use crate::arguments::shell_line;
-use crate::machine::{DirectBoot, Threads};
+use crate::machine::{DirectBoot, Extras, Threads};
 use crate::subject::Medium;
 
 fn machine(boot: Boot) -> Machine {
@@ -32,6 +32,7 @@ fn machine(boot: Boot) -> Machine {
         on_reset: OnReset::Exit,
         display: Display::None,
         watchdog: Watchdog::None,
+        extras: Extras::default(),
     }
 }
 
@@ -279,4 +280,24 @@ fn an_arm_machine_has_nothing_of_a_pc() {
     for part in ["q35", "no_timer_check", "smm", "VGA"] {
         assert!(!found.contains(part), "{part}: {found}");
     }
+}
+
+#[test]
+fn what_a_person_hands_over_is_on_no_command_line_that_others_see() {
+    let mut machine = machine(uefi());
+    machine.extras = Extras {
+        smbios: vec!["/tmp/a,b".into()],
+        append: vec!["debug".into(), "systemd.mask=a,b".into()],
+    };
+    let found = line(&machine, Attachment::Terminal);
+    for part in [
+        "-smbios 'type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check debug \
+         systemd.mask=a,,b'",
+        "-smbios type=11,path=/tmp/a,,b",
+    ] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+    machine.extras = Extras::default();
+    let found = line(&machine, Attachment::Terminal);
+    assert!(!found.contains("path="), "{found}");
 }

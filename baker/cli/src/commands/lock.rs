@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use baker_fetch::{LockRequest, Sources, Store};
+use baker_fetch::{LockRequest, Moves, Sources, Store};
 use baker_model::Lock;
 use baker_model::lock::{FileLock, GuestLock};
 
@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::guest;
 use crate::source::RecipeFolder;
+use crate::ui::changes::{self, Written};
 use crate::workdir::write_atomically;
 
 /// Pins every input of a recipe by digest and size, and writes `recipe.lock`.
@@ -22,6 +23,10 @@ use crate::workdir::write_atomically;
 pub struct Args {
     /// Folder of the recipe
     recipe: PathBuf,
+    /// With --update or --security-only: the packages that may move; all, when
+    /// none is named
+    #[arg(value_name = "PACKAGE", requires = "moving")]
+    packages: Vec<String>,
     /// Explain why a package is in the image, and write nothing
     #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["check", "refresh"])]
     why: Option<String>,
@@ -31,6 +36,31 @@ pub struct Args {
     /// Keep all packages; pin local files and the guest program anew, offline
     #[arg(long)]
     refresh: bool,
+    /// Move packages to their newest version and show what changes and why;
+    /// those that are not named stay, except where a named one forces them
+    #[arg(long, group = "moving", conflicts_with_all = ["why", "check", "refresh"])]
+    update: bool,
+    /// Move only packages for which a security suite has a newer version
+    #[arg(long, group = "moving", conflicts_with_all = ["why", "check", "refresh"])]
+    security_only: bool,
+    /// Show what would change, and write nothing
+    #[arg(long, requires = "moving")]
+    dry_run: bool,
+}
+
+impl Args {
+    /// What may move.
+    fn moves(&self) -> Moves<'_> {
+        match (self.security_only, self.packages.as_slice()) {
+            (true, packages) => Moves::Security(packages),
+            (false, []) => Moves::All,
+            (false, packages) => Moves::Named(packages),
+        }
+    }
+
+    fn is_update(&self) -> bool {
+        self.update || self.security_only
+    }
 }
 
 /// Runs it.
@@ -47,6 +77,9 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         return refresh(&folder, context);
     }
     let previous = folder.read_lock()?;
+    if args.is_update() && previous.is_none() {
+        return Err(nothing_to(&folder, "update"));
+    }
     let (guest, files) = (guest::lock(folder.recipe.architecture)?, folder.files()?);
     let (sources, store) = (context.sources()?, context.store()?);
     let request = request(
@@ -57,18 +90,34 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         &store,
         context,
     )?;
-    match &args.why {
-        Some(package) => {
-            let why =
-                baker_fetch::why(&request, package).map_err(|error| context.lock_failure(error))?;
-            let value = serde_json::json!({ "package": package, "why": why.to_string() });
-            context.answer(&why.to_string(), &value)
-        }
-        None => {
-            let lock = baker_fetch::lock(&request).map_err(|error| context.lock_failure(error))?;
-            write(&folder, previous.as_ref(), &lock, context)
-        }
+    if let Some(package) = &args.why {
+        let why =
+            baker_fetch::why(&request, package).map_err(|error| context.lock_failure(error))?;
+        let value = serde_json::json!({ "package": package, "why": why.to_string() });
+        return context.answer(&why.to_string(), &value);
     }
+    let updated =
+        baker_fetch::update(&request, args.moves()).map_err(|error| context.lock_failure(error))?;
+    let writing = match args.dry_run {
+        true => Writing::Pretended,
+        false => Writing::Done,
+    };
+    let written = write(&folder, &updated.lock, writing)?;
+    let count = updated.lock.packages.len();
+    let text = changes::text(&folder.lock_path(), written, count, &updated.changes);
+    match args.is_update() {
+        true => context.answer(
+            &text,
+            &changes::value(&folder.lock_path(), written, &updated.changes),
+        ),
+        false => context.answer(&text, &updated.lock),
+    }
+}
+
+fn nothing_to(folder: &RecipeFolder, act: &str) -> Failure {
+    let problem = format!("{} has no recipe.lock to {act}", folder.path.display());
+    let help = format!("run: baker lock {}", folder.path.display());
+    Failure::message(Exit::Fetch, problem).help(help)
 }
 
 fn request<'a>(
@@ -100,9 +149,7 @@ fn request<'a>(
 /// Everything but packages and archives anew.
 fn refresh(folder: &RecipeFolder, context: &Context) -> Result<(), Failure> {
     let Some(previous) = folder.read_lock()? else {
-        let problem = format!("{} has no recipe.lock to refresh", folder.path.display());
-        let help = format!("run: baker lock {}", folder.path.display());
-        return Err(Failure::message(Exit::Fetch, problem).help(help));
+        return Err(nothing_to(folder, "refresh"));
     };
     if previous.recipe != folder.recipe.digest() {
         let problem = "the recipe was edited after it was locked; its packages may differ now";
@@ -114,52 +161,30 @@ fn refresh(folder: &RecipeFolder, context: &Context) -> Result<(), Failure> {
         files: folder.files()?,
         ..previous.clone()
     };
-    write(folder, Some(&previous), &lock, context)
+    let written = write(folder, &lock, Writing::Done)?;
+    let text = changes::text(&folder.lock_path(), written, lock.packages.len(), &[]);
+    context.answer(&text, &lock)
 }
 
-fn write(
-    folder: &RecipeFolder,
-    previous: Option<&Lock>,
-    lock: &Lock,
-    context: &Context,
-) -> Result<(), Failure> {
+/// Whether the lock is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Done,
+    Pretended,
+}
+
+/// Writes the lock if it differs from what is there.
+fn write(folder: &RecipeFolder, lock: &Lock, writing: Writing) -> Result<Written, Failure> {
     let path = folder.lock_path();
     let text = lock.to_text();
     if fs::read_to_string(&path).is_ok_and(|old| old == text) {
-        return context.answer(&format!("{} is unchanged", path.display()), lock);
+        return Ok(Written::Unchanged);
+    }
+    if writing == Writing::Pretended {
+        return Ok(Written::Pretended);
     }
     write_atomically(&path, text.as_bytes()).map_err(|error| {
         Failure::new(Exit::Fetch, error).context(format!("cannot write {}", path.display()))
     })?;
-    context.answer(&summary(previous, lock, &path.display().to_string()), lock)
-}
-
-/// What changed, one package per line.
-fn summary(previous: Option<&Lock>, lock: &Lock, path: &str) -> String {
-    let mut lines = vec![format!("{path}: {} packages", lock.packages.len())];
-    let Some(previous) = previous else {
-        return lines.remove(0);
-    };
-    for package in &lock.packages {
-        let same_name = |old: &&baker_model::lock::PackageLock| {
-            (&old.name, &old.architecture, old.role)
-                == (&package.name, &package.architecture, package.role)
-        };
-        match previous.packages.iter().find(same_name) {
-            None => lines.push(format!("  + {} {}", package.name, package.version)),
-            Some(old) if old.version != package.version => {
-                lines.push(format!(
-                    "  {} {} -> {}",
-                    package.name, old.version, package.version
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-    for old in &previous.packages {
-        if !lock.packages.iter().any(|package| package.name == old.name) {
-            lines.push(format!("  - {} {}", old.name, old.version));
-        }
-    }
-    lines.join("\n")
+    Ok(Written::New)
 }

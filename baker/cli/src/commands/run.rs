@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 
 use baker_model::plan::Firmware;
+use baker_vm::Forward;
 
 use crate::context::Context;
 use crate::exit::Failure;
-use crate::pipeline;
+use crate::pipeline::attended::{self, Wanted};
 
 /// Boots a draft or release for a person, with the console on this terminal
 /// (Ctrl-A X ends it). The disk is not changed.
+///
+/// Credentials reach systemd by SMBIOS, from files that only you can read; an
+/// image decides which of them it uses.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of a draft or release
@@ -20,14 +24,53 @@ pub struct Args {
     /// Memory in MiB
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     memory: u32,
+    /// Make a TCP port of the guest a port of 127.0.0.1; may be repeated
+    #[arg(long = "port", value_name = "HOST:GUEST", value_parser = port)]
+    ports: Vec<Forward>,
+    /// Hand a credential to systemd: the bytes of FILE; may be repeated
+    #[arg(long = "credential", value_name = "NAME=FILE", value_parser = credential)]
+    credentials: Vec<(String, PathBuf)>,
+    /// Words for the end of the kernel command line: by QEMU itself with
+    /// --direct, else by systemd-stub, which measures them
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    append: Vec<String>,
 }
 
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let firmware = if args.direct {
-        Firmware::Direct
-    } else {
-        Firmware::Uefi
+    let words = args
+        .append
+        .iter()
+        .flat_map(|words| words.split_whitespace());
+    let wanted = Wanted {
+        firmware: match args.direct {
+            true => Firmware::Direct,
+            false => Firmware::Uefi,
+        },
+        memory_mib: args.memory,
+        ports: args.ports.clone(),
+        credentials: args.credentials.clone(),
+        append: words.map(str::to_owned).collect(),
     };
-    pipeline::run(&args.release, firmware, args.memory, context)
+    attended::run(&args.release, &wanted, context)
+}
+
+fn port(text: &str) -> Result<Forward, String> {
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (host, guest) = text.split_once(':').unwrap_or((text, text));
+    match (number(host), number(guest)) {
+        (Some(host), Some(guest)) => Ok(Forward { host, guest }),
+        _ => Err("write HOST:GUEST with ports from 1 to 65535, such as 8080:80".to_owned()),
+    }
+}
+
+/// Names are those of systemd.exec(5): a file name without anything that SMBIOS would cut at.
+fn credential(text: &str) -> Result<(String, PathBuf), String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@~".contains(&byte);
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && name.bytes().all(plain) && !file.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(file)))
+        }
+        _ => Err("write NAME=FILE, such as ssh.authorized_keys.root=keys.pub".to_owned()),
+    }
 }

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod artefact;
+pub mod attended;
 mod bake;
 mod boot_keys;
 mod bundle;
@@ -49,7 +50,7 @@ pub use rebuild::{Missing, RebuildReport, RebuildRequest, rebuild};
 pub use release::{Ending, ReleaseRequest, publish, refuse_existing, release, sign_failure};
 pub use report::{Copies, write_reports};
 pub use secure_boot::check_boot_signatures;
-pub use smoke::{Booted, Result as TestResult, answer_tests, run, test, test_foreign, today};
+pub use smoke::{Booted, Result as TestResult, answer_tests, test, test_foreign, today};
 pub use upgrade::upgrade;
 
 /// Files of a release that the pipeline itself names.

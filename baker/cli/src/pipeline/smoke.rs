@@ -1,4 +1,4 @@
-//! Booting a draft or release: for the judge, or for a person.
+//! Booting a draft or release for the judge.
 
 use std::fs;
 use std::io::Read as _;
@@ -9,17 +9,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use baker_formats::pe;
 use baker_model::event::Silent;
 use baker_model::manifest::FileRole;
-use baker_model::plan::{Day, DiskBus, Firmware, ProbeWay, TestPlan};
+use baker_model::plan::{Day, Firmware, ProbeWay, TestPlan};
 use baker_model::recipe::Format;
 use baker_model::{Digest, Digester, Manifest, Recipe};
 use baker_vm::{
-    Boot, DirectBoot, Disk, Display, Evidence, Machine, Medium, MediumFormat, Network, OnReset,
-    Patience, ProbeOffer, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog,
-    Writes,
+    Boot, DirectBoot, Evidence, Medium, MediumFormat, Patience, Sizes, SmokeError, SmokeRequest,
+    Subject, Test, Treatment,
 };
 
 use super::foreign::Foreign;
-use super::host::{self, Host};
+use super::host::Host;
 use super::{netboot, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -473,70 +472,4 @@ pub fn refuse_failed(results: &[Result], report: &Path) -> std::result::Result<(
         first.evidence.command
     );
     Err(Failure::message(Exit::Smoke, text).help(help))
-}
-
-/// Boots for a person, console attached.
-pub fn run(
-    folder: &Path,
-    firmware: Firmware,
-    memory_mib: u32,
-    context: &Context,
-) -> std::result::Result<(), Failure> {
-    let booted = Booted::read(folder)?;
-    let firmware = match (firmware, &booted.manifest.secure_boot) {
-        // What is signed is shown as the machine that knows its keys would boot it.
-        (Firmware::Uefi, Some(_)) => Firmware::UefiSecure,
-        (other, _) => other,
-    };
-    let plan = TestPlan {
-        firmware,
-        memory_mib,
-        ..TestPlan::default()
-    };
-    let host = Host::find([&plan], host::architecture(&booted.manifest)?)?;
-    let scratch = scratch()?;
-    let (disk, _) = booted.file(FileRole::Disk)?;
-    if let Err(error) = fs::File::open(&disk) {
-        return Err(
-            Failure::new(Exit::Verify, error).context(format!("cannot read {}", disk.display()))
-        );
-    }
-    let machine = Machine {
-        architecture: host.qemu.architecture,
-        boot: booted.boot(firmware, &host, scratch.path())?,
-        accelerator: host.accelerator.accelerator,
-        cpu: host.qemu.cpu_model(host.accelerator.accelerator).to_owned(),
-        threads: host.qemu.threads(),
-        cpus: plan.cpus,
-        memory_mib,
-        disk: Some(Disk {
-            medium: Medium {
-                path: disk,
-                format: MediumFormat::Raw,
-            },
-            writes: Writes::Discarded,
-        }),
-        bus: DiskBus::default(),
-        probe: ProbeOffer::None,
-        networks: plan.networks,
-        network: Network::Open,
-        forwards: Vec::new(),
-        on_reset: OnReset::Restart,
-        display: Display::None,
-        watchdog: Watchdog::None,
-    };
-    context.printer().say(&format!(
-        "{}; Ctrl-A X ends the machine",
-        host.accelerator.reason
-    ));
-    let status = baker_vm::run(&host.qemu, &machine, context.interrupt())
-        .map_err(|error| context.failure(Exit::Environment, error))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::message(
-            Exit::Smoke,
-            format!("QEMU ended with {status}"),
-        ))
-    }
 }

@@ -3,11 +3,13 @@
 //! Standard output is data, standard error is talk. Stages send events, commands return values
 //! and failures; how they look is decided here.
 
+pub mod changes;
 mod difference;
 mod errors;
 mod json;
 mod printer;
 mod progress;
+mod question;
 mod survey;
 mod timeline;
 
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 pub use difference::difference_text;
 pub use printer::{Answer, Colour, Printer, Settings, Talk, printable};
 pub use progress::Progress;
+pub use question::Questions;
 pub use survey::survey_text;
 
 use crate::exit::Failure;

@@ -211,6 +211,12 @@ impl Printer {
         }
     }
 
+    /// Writes a question and leaves the cursor behind it; said also when quiet, as an answer is
+    /// waited for.
+    pub(super) fn prompt(&self, text: &str) {
+        self.talk(text);
+    }
+
     /// Says how a test went, unless quiet: a chart on a terminal, lines elsewhere.
     pub fn test(&self, evidence: &Evidence) {
         if self.settings.talk == Talk::Normal && self.settings.answer == Answer::Text {

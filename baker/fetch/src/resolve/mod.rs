@@ -9,6 +9,7 @@
 
 mod choose;
 mod explain;
+mod release;
 mod request;
 mod solver;
 mod universe;
@@ -17,6 +18,7 @@ mod why;
 use std::collections::{BTreeSet, HashSet};
 
 pub use explain::unknown;
+pub use release::blockers;
 pub use request::Request;
 pub use universe::{Group, PackageId, Universe};
 pub use why::{Step, Taken, Why, why};

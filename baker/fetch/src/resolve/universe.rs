@@ -24,7 +24,10 @@ pub struct Universe<'a> {
     records: &'a [Record],
     policy: Policy<'a>,
     versions: HashMap<&'a str, Vec<PackageId>>,
+    /// Versions that requests name.
     pinned: HashMap<&'a str, PackageId>,
+    /// Versions that stand in for the highest one, see [`Universe::hold`].
+    held: HashMap<&'a str, PackageId>,
     providers: HashMap<&'a str, Vec<(PackageId, Option<&'a str>)>>,
     needs: RefCell<HashMap<PackageId, Rc<Needs<'a>>>>,
 }
@@ -95,19 +98,35 @@ impl<'a> Universe<'a> {
             policy,
             versions,
             pinned: HashMap::new(),
+            held: HashMap::new(),
             providers: HashMap::new(),
             needs: RefCell::default(),
         };
         universe.index_providers()?;
         for request in requests {
             let id = universe.find(request)?;
-            universe.pinned.insert(&universe.record(id).name, id);
+            if request.version.is_some() {
+                universe.pinned.insert(&universe.record(id).name, id);
+            }
         }
         // Another version may provide something else.
         if requests.iter().any(|request| request.version.is_some()) {
             universe.index_providers()?;
         }
         Ok(universe)
+    }
+
+    /// Lets names stand for these versions instead of their highest, in place of all that were held
+    /// before. A version that a request names goes first.
+    ///
+    /// # Errors
+    /// A Provides field cannot be read.
+    pub fn hold(&mut self, held: impl IntoIterator<Item = PackageId>) -> Result<(), ResolveError> {
+        let records = self.records;
+        let named = |id: PackageId| (&*records[id.0 as usize].name, id);
+        self.held = held.into_iter().map(named).collect();
+        self.needs.borrow_mut().clear();
+        self.index_providers()
     }
 
     fn index_providers(&mut self) -> Result<(), ResolveError> {
@@ -167,7 +186,8 @@ impl<'a> Universe<'a> {
             return None;
         }
         let highest = || self.versions.get(name).and_then(|ids| ids.first());
-        self.pinned.get(name).or_else(highest).copied()
+        let fixed = self.pinned.get(name).or_else(|| self.held.get(name));
+        fixed.or_else(highest).copied()
     }
 
     /// All versions of a name, highest first.

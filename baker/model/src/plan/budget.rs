@@ -1,9 +1,10 @@
 //! Limits of time, memory and size.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[test.budget]`: a limit that is exceeded fails the test with `budget-exceeded`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Budget {
     /// The unit that the two times run to; `multi-user.target` when not given.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::Mode;
@@ -11,7 +12,7 @@ use crate::recipe::Mode;
 ///
 /// Before the restart the probe writes a marker into each folder named here (made when missing);
 /// after it, the marker must still be there, or be gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Reboot {
     /// Folders whose content survives.
@@ -23,7 +24,7 @@ pub struct Reboot {
 }
 
 /// One HTTP request from the host to the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HttpCheck {
     /// Port inside the guest.
@@ -48,8 +49,11 @@ const fn ok_status() -> u16 {
 }
 
 /// A port that something inside listens on: `tcp:22`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^(tcp|udp):[0-9]{1,5}$"))]
 pub struct Listening {
     /// The protocol.
     pub protocol: Protocol,
@@ -114,7 +118,7 @@ impl From<Listening> for String {
 }
 
 /// `[[test.command]]`: a program of the image, run as root without a shell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CommandCheck {
     /// Absolute path of the program and its arguments.
@@ -146,7 +150,7 @@ const fn command_seconds() -> u32 {
 }
 
 /// `[[test.file]]`: what must be at a path. What is not given is not looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileCheck {
     /// Absolute path in the running system.
@@ -172,7 +176,7 @@ pub struct FileCheck {
 }
 
 /// Whether there is a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileState {
     /// It must be there.
@@ -183,7 +187,7 @@ pub enum FileState {
 }
 
 /// `[test.journal]`: nothing at priority err or worse, but for what is allowed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct JournalCheck {
     /// Entries that are known and excused.
@@ -192,7 +196,7 @@ pub struct JournalCheck {
 }
 
 /// `[[test.journal.allow]]`: one excused kind of entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct JournalAllowance {
     /// Text that the entry's message contains.
@@ -204,8 +208,11 @@ pub struct JournalAllowance {
 }
 
 /// A day of the calendar, `YYYY-MM-DD`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
 pub struct Day {
     year: u16,
     month: u8,

@@ -1,5 +1,6 @@
 //! A plan file: tests for an image that has no recipe.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::TestPlan;
@@ -9,7 +10,7 @@ use crate::recipe::{Format, RecipeError, check_tests, find_value, text_error};
 pub type PlanFileError = RecipeError;
 
 /// `plan.toml`: the `[[test]]` tables of a recipe, for an image that baker did not make.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PlanFile {
     /// One line about the image.

@@ -15,6 +15,7 @@ pub use machine::{DiskBus, Firmware, MachineShape, ProbeWay};
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::FileRole;
@@ -22,7 +23,7 @@ use crate::recipe::Format;
 
 /// One smoke test: a machine, a deadline and what must hold (`[[test]]` of a recipe or of a plan
 /// file). Lists that are empty and options that are absent ask for nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TestPlan {
     /// Name shown in reports; the firmware's name when not given.

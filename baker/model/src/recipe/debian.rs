@@ -1,11 +1,12 @@
 //! `[debian]`: packages, where they come from, and what happens with their scripts.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{RecipeError, find_value};
 
 /// `[debian]`: packages and where they come from. Never a mirror: that is configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Debian {
     /// Suite, such as `trixie`; its `-updates` and `-security` suites are used with it.
@@ -59,7 +60,7 @@ fn main_component() -> Vec<String> {
 }
 
 /// `[[debian.assume]]`: a dependency that the image knowingly does without.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Assumed {
     /// Name of a real or virtual package.
@@ -69,7 +70,7 @@ pub struct Assumed {
 }
 
 /// What happens with the packages' own scripts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scripts {
     /// None runs; known effects are done in process.
@@ -80,7 +81,7 @@ pub enum Scripts {
 }
 
 /// `[[debian.waive]]`: a script that is neither run nor covered, knowingly.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Waive {
     /// Package name.
@@ -92,7 +93,7 @@ pub struct Waive {
 }
 
 /// `[[debian.preseed]]`: an answer to a question of a package (debconf), given before it is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Preseed {
     /// Package that asks.

@@ -1,11 +1,12 @@
 //! `[disk]`: partitions and the forms of the disk.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Format;
 
 /// `[disk]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Disk {
     /// Root slots: 1, or 2 for A/B with systemd-boot and boot counting.

@@ -1,10 +1,12 @@
 //! `[[file]]`, `[[directory]]`, `[[link]]`: what the recipe adds to the root.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Permission bits, written as an octal string (`"0755"`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-7]{1,4}$"))]
 pub struct Mode(pub u16);
 
 impl TryFrom<String> for Mode {
@@ -26,7 +28,7 @@ impl From<Mode> for String {
 }
 
 /// `[[file]]`: one file to add; replaces what a package put there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileEntry {
     /// Absolute path in the image.
@@ -95,7 +97,7 @@ fn root_name() -> String {
 }
 
 /// `[[directory]]`: one directory to add.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Directory {
     /// Absolute path in the image.
@@ -112,7 +114,7 @@ pub struct Directory {
 }
 
 /// `[[link]]`: one symbolic link to add; replaces what a package put there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Link {
     /// Absolute path in the image.

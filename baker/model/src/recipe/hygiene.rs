@@ -1,5 +1,6 @@
 //! `[hygiene]`: what may be in the image though it usually must not.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RecipeError;
@@ -10,7 +11,7 @@ use crate::plan::Day;
 const GROWTH_PERCENT: u32 = 25;
 
 /// `[hygiene]`: what the gate before signing lets through. Paths are patterns as in `root.exclude`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Hygiene {
     /// Programs that may run with the rights of their owner or group, beside the usual ones.
@@ -27,7 +28,7 @@ pub struct Hygiene {
 }
 
 /// `[[hygiene.waive]]`: findings that are excused for a time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HygieneWaive {
     /// The rule, as the finding names it.

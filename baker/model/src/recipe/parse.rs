@@ -187,7 +187,9 @@ impl Recipe {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// True for what may be the name of a recipe: `[a-z0-9][a-z0-9-]*`, at most 32 bytes.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=32).contains(&name.len())
         && plain(name.as_bytes()[0])

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RecipeError;
@@ -17,7 +18,7 @@ const NAME_LIMIT: usize = 32;
 
 /// The switches of one channel. All of them must hold; a channel without switches asks only that
 /// the release verifies and is not withdrawn.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Promote {
     /// Firmwares by which a test of this release must have passed.

@@ -1,9 +1,10 @@
 //! `[root]`: the root file system.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[root]`: the root file system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Root {
     /// File system.
@@ -28,7 +29,7 @@ impl Default for Root {
 }
 
 /// File system of the root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RootFormat {
     /// EROFS.
@@ -38,7 +39,7 @@ pub enum RootFormat {
 }
 
 /// Compression of the root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
     /// None (EROFS only).

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,10 +14,11 @@ use crate::Digest;
 use crate::plan::TestPlan;
 
 /// A whole recipe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
     /// Name of the recipe and of its releases: `[a-z0-9][a-z0-9-]*`, at most 32 bytes.
+    #[schemars(extend("pattern" = "^[a-z0-9][a-z0-9-]{0,31}$"))]
     pub name: String,
     /// Version of the release, SemVer.
     pub version: String,
@@ -96,7 +98,7 @@ impl Recipe {
 }
 
 /// Architecture of the target, in Debian's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Architecture {
     /// x86-64.
@@ -125,7 +127,7 @@ impl Architecture {
 }
 
 /// `[kernel]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Kernel {
     /// Package of the kernel image, or a package that depends on it.
@@ -142,7 +144,7 @@ pub struct Kernel {
 }
 
 /// Which modules the root file system holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RootModules {
     /// `"all"` or `"none"`.
@@ -158,7 +160,7 @@ impl Default for RootModules {
 }
 
 /// A word instead of a list of modules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModuleWord {
     /// Every module of the kernel package.
@@ -168,7 +170,7 @@ pub enum ModuleWord {
 }
 
 /// `[boot]`: where stub and loader come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Boot {
     /// Package that holds systemd-stub and systemd-boot.
@@ -201,7 +203,7 @@ impl Default for Boot {
 }
 
 /// `[sbom]`: what the bill of materials may say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Sbom {
     /// How many files may belong to nobody: no package, no entry of the recipe, no named effect.

@@ -1,5 +1,6 @@
 //! `[update]`: where machines with two slots look for their next version.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parse::{find_key, find_value};
@@ -9,7 +10,7 @@ use super::{FileEntry, Recipe, RecipeError};
 pub const KEYRING: &str = "/usr/lib/systemd/import-pubring.gpg";
 
 /// `[update]`: from where systemd-sysupdate updates the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Update {
     /// Address at which the folder of releases is served, `http://` or `https://`.

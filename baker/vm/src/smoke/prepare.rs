@@ -9,7 +9,7 @@ use baker_model::plan::{ProbeWay, TestPlan};
 use super::medium::copy;
 use super::{SmokeError, SmokeRequest};
 use crate::machine::{
-    Boot, DirectBoot, Disk, Display, Forward, Machine, Network, OnReset, ProbeOffer, Writes,
+    Boot, DirectBoot, Disk, Display, Extras, Forward, Machine, Network, OnReset, ProbeOffer, Writes,
 };
 use crate::qemu::CpuChoice;
 use crate::subject::{Medium, PlanProblem};
@@ -71,6 +71,7 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         },
         display: Display::Hidden,
         watchdog: request.treatment.watchdog,
+        extras: Extras::default(),
     })
 }
 

@@ -9,7 +9,7 @@ use baker_model::{Digest, Failure, Interrupt, Silent, Verdict};
 use crate::testing::{self, sector};
 use crate::{
     Accelerator, AcceleratorChoice, Architecture, Boot, Disk, DiskBus, Display, Environment,
-    Evidence, Machine, Medium, MediumFormat, Network, OnReset, Patience, ProbeOffer, Qemu,
+    Evidence, Extras, Machine, Medium, MediumFormat, Network, OnReset, Patience, ProbeOffer, Qemu,
     RunError, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog, Writes, run,
     smoke,
 };
@@ -326,6 +326,7 @@ fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
         on_reset: OnReset::Restart,
         display: Display::None,
         watchdog: Watchdog::None,
+        extras: Extras::default(),
     };
     let bench = Bench::new(qemu.clone(), &sector::printing("", sector::POWER_OFF));
     assert!(
