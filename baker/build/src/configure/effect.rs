@@ -8,6 +8,8 @@ use super::accounts::{self, Accounts};
 use super::alternatives::{self, Alternative};
 use super::error::ConfigureError;
 use super::image::{Access, Image};
+use super::pam;
+use super::settings;
 use super::tmpfiles;
 use super::units::{Missing, Presets, Units};
 
@@ -31,6 +33,8 @@ pub(super) enum Effect {
     Enable(String),
     /// Enables a unit as the presets say, if the image has it.
     Preset(String),
+    /// Makes a system group, unless there is one.
+    Group(String),
     /// Runs over the named `sysusers.d` files.
     Sysusers(Vec<String>),
     /// Runs over the named `tmpfiles.d` files.
@@ -39,6 +43,10 @@ pub(super) enum Effect {
     Alternative(Alternative),
     /// Moves passwords to the shadow files.
     ShadowPasswords,
+    /// Makes the bundle of the authorities that are trusted.
+    CertificateBundle,
+    /// Makes the common stacks of PAM from the profiles of the packages.
+    PamProfiles,
     /// The cache of the dynamic loader is written, once, after all packages.
     LoaderCache,
 }
@@ -103,6 +111,11 @@ pub(super) fn apply(image: &mut Image<'_>, effect: &Effect) -> Result<(), Config
             }
             Ok(())
         }
+        Effect::Group(name) => {
+            let mut accounts = Accounts::load(image)?;
+            accounts::add_group(name, &mut accounts)?;
+            accounts.save(image)
+        }
         Effect::Sysusers(names) => {
             let mut accounts = Accounts::load(image)?;
             accounts::run_named(image, &mut accounts, names)?;
@@ -115,6 +128,8 @@ pub(super) fn apply(image: &mut Image<'_>, effect: &Effect) -> Result<(), Config
             accounts.shadow_all();
             accounts.save(image)
         }
+        Effect::CertificateBundle => settings::certificates::write_bundle(image),
+        Effect::PamProfiles => pam::write_stacks(image),
         // Written once, after everything else has settled.
         Effect::LoaderCache => Ok(()),
     }

@@ -2,14 +2,16 @@
 
 mod budget;
 mod checks;
+mod credential;
 mod file;
 mod machine;
 
 pub use budget::Budget;
 pub use checks::{
     CommandCheck, Day, FileCheck, FileState, HttpCheck, JournalAllowance, JournalCheck, Listening,
-    Protocol, Reboot,
+    Protocol, Reboot, SshCheck,
 };
+pub use credential::{CredentialSource, TestCredential};
 pub use file::{PlanFile, PlanFileError};
 pub use machine::{DiskBus, Firmware, MachineShape, ProbeWay};
 
@@ -69,6 +71,12 @@ pub struct TestPlan {
     /// HTTP requests made from outside through user networking, once the guest is up.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpCheck>,
+    /// Logins from outside through user networking, once the guest is up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ssh: Vec<SshCheck>,
+    /// Credentials that the machine is given.
+    #[serde(rename = "credential", skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<TestCredential>,
     /// Commands of the image that are run inside.
     #[serde(rename = "command", skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandCheck>,
@@ -138,6 +146,8 @@ impl Default for TestPlan {
             units_may_fail: Vec::new(),
             listening: Vec::new(),
             http: Vec::new(),
+            ssh: Vec::new(),
+            credentials: Vec::new(),
             commands: Vec::new(),
             files: Vec::new(),
             root_read_only: false,
@@ -186,11 +196,18 @@ impl TestPlan {
         }
     }
 
+    /// True when one boot can answer both plans.
+    #[must_use]
+    pub fn shares_machine(&self, other: &Self) -> bool {
+        self.shape() == other.shape() && self.credentials == other.credentials
+    }
+
     /// True when the plan asks for something that only a probe inside the guest can answer.
     #[must_use]
     pub fn needs_probe(&self) -> bool {
         let outside = Self {
             http: self.http.clone(),
+            ssh: self.ssh.clone(),
             console: self.console.clone(),
             budget: Budget {
                 guest_seconds: None,
@@ -215,6 +232,7 @@ impl TestPlan {
             networks: self.networks,
             probe: self.probe,
             boot_seconds: self.boot_seconds,
+            credentials: self.credentials.clone(),
             ..Self::default()
         }
     }

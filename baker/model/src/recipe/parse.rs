@@ -3,7 +3,10 @@
 use crate::plan::{Firmware, TestPlan};
 
 use super::hygiene::check_hygiene;
-use super::{Compression, Format, Recipe, RecipeError, RootFormat, check_tests, promote, update};
+use super::{
+    Compression, Format, Recipe, RecipeError, RootFormat, accounts, check_tests, credential, disk,
+    network, promote, snippet, system, update,
+};
 
 impl Recipe {
     /// Parses and checks the text of a `recipe.toml`.
@@ -65,6 +68,12 @@ impl Recipe {
         self.check_paths(text)?;
         promote::check(&self.promote, text)?;
         update::check(self, text)?;
+        accounts::check(self, text)?;
+        credential::check(self, text)?;
+        disk::check_data(self, text)?;
+        network::check(self, text)?;
+        snippet::check(self, text)?;
+        system::check(self, text)?;
         self.check_duplicates(text)
     }
 
@@ -171,13 +180,19 @@ impl Recipe {
         let files = self.files.iter().map(|file| file.path.as_str());
         let links = self.links.iter().map(|link| link.path.as_str());
         for path in files.chain(links) {
-            if !seen.insert(path) {
+            if !seen.insert(path.to_owned()) {
                 let offset = text.rfind(&format!("\"{path}\"")).unwrap_or(0);
                 return Err(RecipeError::at(
                     text,
                     offset,
                     format!("{path} is given twice"),
                 ));
+            }
+        }
+        for file in self.derived_files() {
+            if !seen.insert(file.path.clone()) {
+                let problem = format!("{} is given twice: another table makes it", file.path);
+                return Err(RecipeError::at(text, find_value(text, &file.path), problem));
             }
         }
         check_tests(&self.tests, text)
