@@ -31,6 +31,7 @@ impl Machine {
             self.disk(&mut arguments, disk);
         }
         self.networks(&mut arguments);
+        credentials(&mut arguments, &self.credentials);
         if self.display == Display::Hidden {
             arguments.pair("-device", self.architecture.row().display);
         }
@@ -201,15 +202,20 @@ impl Machine {
                 arguments.drive("if=none,id=probe-disk,format=raw,readonly=on", image);
                 let device = format!("virtio-blk-pci,drive=probe-disk,serial={PROBE_DISK_SERIAL}");
                 arguments.pair("-device", device);
-                for (name, value) in probe_credentials() {
-                    let value = Base64::encode_string(&value);
-                    let text = format!("io.systemd.credential.binary:{name}={value}");
-                    arguments.pair("-smbios", format!("type=11,value={text}"));
-                }
+                credentials(arguments, &probe_credentials());
                 probe_port(arguments, &sockets.probe, DISK_PROBE_PORT);
             }
         }
         arguments.flag("-S");
+    }
+}
+
+/// systemd takes them from SMBIOS strings of type 11.
+fn credentials(arguments: &mut Arguments, all: &[(String, Vec<u8>)]) {
+    for (name, value) in all {
+        let value = Base64::encode_string(value);
+        let text = format!("io.systemd.credential.binary:{name}={value}");
+        arguments.pair("-smbios", format!("type=11,value={text}"));
     }
 }
 

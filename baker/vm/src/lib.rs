@@ -23,6 +23,7 @@ mod http;
 mod judge;
 mod lines;
 pub mod machine;
+pub mod outside;
 pub mod ovmf;
 pub mod parallel;
 pub mod patience;
@@ -33,9 +34,11 @@ pub mod report;
 mod run;
 mod session;
 pub mod smoke;
+mod ssh;
 pub mod subject;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod work;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
@@ -48,6 +51,7 @@ pub use machine::{
     Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset,
     ProbeOffer, Sockets, Threads, Watchdog, Writes,
 };
+pub use outside::Luggage;
 pub use ovmf::{Ovmf, OvmfError};
 pub use parallel::{Capacity, shared_boots, smoke_all};
 pub use patience::Patience;

@@ -44,6 +44,8 @@ pub struct Machine {
     pub display: Display,
     /// Whether there is a watchdog (i6300esb) that resets a guest which stops feeding it.
     pub watchdog: Watchdog,
+    /// System credentials, name and bytes. **Whoever sees QEMU's command line sees them.**
+    pub credentials: Vec<(String, Vec<u8>)>,
 }
 
 /// Who emulates the guest's CPUs.

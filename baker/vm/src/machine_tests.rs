@@ -32,6 +32,7 @@ fn machine(boot: Boot) -> Machine {
         on_reset: OnReset::Exit,
         display: Display::None,
         watchdog: Watchdog::None,
+        credentials: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ mod foreign;
 mod formats;
 mod host;
 mod hygiene;
+mod luggage;
 mod materials;
 mod netboot;
 pub mod openpgp;

@@ -19,6 +19,7 @@ use baker_vm::{
 use serde::Serialize;
 
 use super::host::Host;
+use super::luggage;
 use super::smoke::{self, Booted};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -119,6 +120,7 @@ pub fn upgrade(
             fallback: Some(old.manifest().root_hash),
             watchdog: Watchdog::Resets,
             keep_disk: Some(kept.clone()),
+            luggage: luggage::pack([&plan], &scratch.path().join("keys"))?,
         },
         today: smoke::today(),
         environment: &host.environment,
@@ -154,6 +156,7 @@ fn plan(old: &Manifest, new: &Manifest) -> TestPlan {
         cpus: own.cpus,
         disk_bus: own.disk_bus,
         boot_seconds: own.boot_seconds,
+        credentials: own.credentials,
         ..TestPlan::default()
     }
 }
