@@ -26,6 +26,8 @@ mod firmware;
 mod locale;
 mod names;
 mod ssh;
+#[cfg(test)]
+mod tests;
 
 use baker_model::Recipe;
 
