@@ -156,14 +156,15 @@ fn repart_key(data: &Data) -> String {
     }
 }
 
-/// The line of `/etc/crypttab`. systemd-cryptsetup takes the key from the credential by itself,
-/// and never asks a person: nobody is at the console.
+/// The line of `/etc/crypttab`. systemd-cryptsetup takes the key from the credential by itself;
+/// nobody is at the console to be asked for another.
 fn opened(data: &Data) -> Option<String> {
     let how = match data.encrypt? {
-        Encryption::Tpm2 => "tpm2-device=auto,",
-        Encryption::Key => "",
+        Encryption::Tpm2 => "tpm2-device=auto,headless",
+        // `headless` would keep it from looking for the credential too.
+        Encryption::Key => "tries=1,timeout=10s",
     };
     Some(format!(
-        "{DATA_LABEL} /dev/disk/by-partlabel/{DATA_LABEL} none luks,{how}discard,headless\n"
+        "{DATA_LABEL} /dev/disk/by-partlabel/{DATA_LABEL} none luks,discard,{how}\n"
     ))
 }

@@ -280,7 +280,7 @@ fn the_data_partition_is_defined_with_what_it_takes() {
         );
         assert_eq!(
             text(image, "/etc/crypttab"),
-            "data /dev/disk/by-partlabel/data none luks,discard,headless\n"
+            "data /dev/disk/by-partlabel/data none luks,discard,tries=1,timeout=10s\n"
         );
         let drop_in = format!("{SYSTEM}/systemd-repart.service.d/50-baker-data.conf");
         assert!(text(image, &drop_in).contains("--key-file=%d/cryptsetup.passphrase\n"));
