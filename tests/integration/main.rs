@@ -27,6 +27,7 @@ mod resolve_apt;
 mod resolve_rules;
 mod secure_boot;
 mod self_update;
+mod settings;
 mod slots;
 mod tidy;
 mod verdicts;

@@ -16,6 +16,8 @@ mod parse;
 mod promote;
 mod root;
 mod settings;
+#[cfg(test)]
+mod settings_tests;
 mod snippet;
 mod system;
 mod tests_table;
