@@ -13,7 +13,7 @@ use crate::arguments::Arguments;
 use crate::credential::probe_credentials;
 use crate::machine::{
     Attachment, Boot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset, ProbeOffer,
-    Sockets, Threads, Watchdog, Writes,
+    Sockets, Threads, Tpm, Watchdog, Writes,
 };
 use crate::ovmf::Ovmf;
 use crate::subject::MediumFormat;
@@ -205,6 +205,12 @@ impl Machine {
                 credentials(arguments, &probe_credentials());
                 probe_port(arguments, &sockets.probe, DISK_PROBE_PORT);
             }
+        }
+        if self.tpm == Tpm::Emulated {
+            arguments.chardev("socket,id=tpm", &[("path", &sockets.tpm)]);
+            arguments.pair("-tpmdev", "emulator,id=tpm,chardev=tpm");
+            let device = self.architecture.row().tpm;
+            arguments.pair("-device", format!("{device},tpmdev=tpm"));
         }
         arguments.flag("-S");
     }

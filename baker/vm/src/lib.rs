@@ -39,6 +39,7 @@ pub mod subject;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod tpm;
 mod work;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
@@ -49,7 +50,7 @@ pub use environment::Environment;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use machine::{
     Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset,
-    ProbeOffer, Sockets, Threads, Watchdog, Writes,
+    ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,
 };
 pub use outside::Luggage;
 pub use ovmf::{Ovmf, OvmfError};

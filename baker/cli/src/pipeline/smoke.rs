@@ -14,7 +14,7 @@ use baker_model::recipe::Format;
 use baker_model::{Digest, Digester, Manifest, Recipe};
 use baker_vm::{
     Boot, DirectBoot, Disk, Display, Evidence, Machine, Medium, MediumFormat, Network, OnReset,
-    Patience, ProbeOffer, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog,
+    Patience, ProbeOffer, Sizes, SmokeError, SmokeRequest, Subject, Test, Tpm, Treatment, Watchdog,
     Writes,
 };
 
@@ -535,6 +535,7 @@ pub fn run(
         on_reset: OnReset::Restart,
         display: Display::None,
         watchdog: Watchdog::None,
+        tpm: Tpm::None,
         credentials: Vec::new(),
     };
     context.printer().say(&format!(

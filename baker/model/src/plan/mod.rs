@@ -45,6 +45,9 @@ pub struct TestPlan {
     /// Number of network cards; the first one is the way in for `http`.
     #[serde(skip_serializing_if = "is_one")]
     pub networks: u32,
+    /// True when the machine has a TPM, new for each run.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tpm: bool,
     /// How the probe gets into the guest.
     #[serde(skip_serializing_if = "is_default")]
     pub probe: ProbeWay,
@@ -137,6 +140,7 @@ impl Default for TestPlan {
             cpus: 2,
             disk_bus: DiskBus::default(),
             networks: 1,
+            tpm: false,
             probe: ProbeWay::default(),
             boot_seconds: 120,
             reboot: None,
@@ -191,6 +195,7 @@ impl TestPlan {
             cpus: self.cpus,
             disk_bus: self.disk_bus,
             networks: self.networks,
+            tpm: self.tpm,
             probe: self.probe,
             restarts: self.reboot.is_some(),
         }
@@ -230,6 +235,7 @@ impl TestPlan {
             cpus: self.cpus,
             disk_bus: self.disk_bus,
             networks: self.networks,
+            tpm: self.tpm,
             probe: self.probe,
             boot_seconds: self.boot_seconds,
             credentials: self.credentials.clone(),

@@ -27,12 +27,12 @@ use crate::evidence::Shutdown;
 use crate::http::Window;
 use crate::judge::{Judge, Observation, Wish};
 use crate::lines::{Piece, plain_text};
-use crate::machine::{Attachment, Machine, Sockets};
+use crate::machine::{Attachment, Machine, Sockets, Tpm};
 use crate::outside::{Luggage, Outside};
 use crate::qemu::Qemu;
 use crate::qmp::{MachineEvent, Qmp};
 use crate::smoke::STAGE;
-use crate::work;
+use crate::{tpm, work};
 use connect::Listeners;
 
 /// How often deadlines and the wish to stop are looked at.
@@ -115,6 +115,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         qmp: setting.private.join("qmp"),
         serial: setting.private.join("serial"),
         probe: setting.private.join("probe"),
+        tpm: setting.private.join("tpm"),
         serial_log: setting.serial_log.clone(),
     };
     // QEMU makes the log when it starts; a run that dies before must not leave an older one.
@@ -125,6 +126,11 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
     }
     let argv = setting.machine.argv(Attachment::Observed(&sockets));
     let listeners = Listeners::bind(&sockets, &setting.machine.probe)?;
+    // Dropped, and so killed, when the run is over.
+    let _tpm = match setting.machine.tpm {
+        Tpm::None => None,
+        Tpm::Emulated => Some(tpm::start(&sockets.tpm, setting.private).await?),
+    };
     let child = spawn(setting, &argv)?;
     let (sender, inputs) = mpsc::channel(BACKLOG);
     let (event_sender, events) = mpsc::unbounded_channel();

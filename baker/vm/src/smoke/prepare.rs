@@ -9,7 +9,7 @@ use baker_model::plan::{ProbeWay, TestPlan};
 use super::medium::copy;
 use super::{SmokeError, SmokeRequest};
 use crate::machine::{
-    Boot, DirectBoot, Disk, Display, Forward, Machine, Network, OnReset, ProbeOffer, Writes,
+    Boot, DirectBoot, Disk, Display, Forward, Machine, Network, OnReset, ProbeOffer, Tpm, Writes,
 };
 use crate::outside::Outside;
 use crate::qemu::CpuChoice;
@@ -72,6 +72,7 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         },
         display: Display::Hidden,
         watchdog: request.treatment.watchdog,
+        tpm: if plan.tpm { Tpm::Emulated } else { Tpm::None },
         credentials: request.treatment.luggage.credentials.clone(),
     })
 }

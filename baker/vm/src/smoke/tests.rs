@@ -326,6 +326,7 @@ fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
         on_reset: OnReset::Restart,
         display: Display::None,
         watchdog: Watchdog::None,
+        tpm: crate::machine::Tpm::None,
         credentials: Vec::new(),
     };
     let bench = Bench::new(qemu.clone(), &sector::printing("", sector::POWER_OFF));
