@@ -32,7 +32,7 @@ fn machine(boot: Boot) -> Machine {
         on_reset: OnReset::Exit,
         display: Display::None,
         watchdog: Watchdog::None,
-        tpm: crate::machine::Tpm::None,
+        tpm: Tpm::None,
         credentials: Vec::new(),
     }
 }
