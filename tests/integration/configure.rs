@@ -22,7 +22,7 @@ use baker_model::tree::{Content, Contents as _, Kind};
 use baker_model::{Digest, Interrupt, Lock, Recipe, Silent, Tree};
 
 /// What the scripts of our packages call, unpacked in the chroot but never configured.
-const HELPERS: [&str; 21] = [
+const HELPERS: [&str; 22] = [
     "adduser",
     "base-files",
     "coreutils",
@@ -35,6 +35,7 @@ const HELPERS: [&str; 21] = [
     "grep",
     "init-system-helpers",
     "libc-bin",
+    "lsb-base",
     "mawk",
     "perl-base",
     "runit-helper",
@@ -146,7 +147,7 @@ const EXPLAINED: [Explained; 47] = [
         "a key made at boot cannot be written to /etc",
     ),
     explained(
-        "/etc/systemd/user/sockets.target.wants/ssh-agent.socket",
+        "/etc/systemd/user/sockets.target.wants/**",
         "no session of a user that would start an agent",
     ),
     explained(

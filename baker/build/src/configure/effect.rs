@@ -113,7 +113,7 @@ pub(super) fn apply(image: &mut Image<'_>, effect: &Effect) -> Result<(), Config
         }
         Effect::Group(name) => {
             let mut accounts = Accounts::load(image)?;
-            accounts::add_group(name, &mut accounts)?;
+            accounts.add_system_group(name)?;
             accounts.save(image)
         }
         Effect::Sysusers(names) => {
@@ -126,13 +126,28 @@ pub(super) fn apply(image: &mut Image<'_>, effect: &Effect) -> Result<(), Config
         Effect::ShadowPasswords => {
             let mut accounts = Accounts::load(image)?;
             accounts.shadow_all();
-            accounts.save(image)
+            accounts.save(image)?;
+            open_to_shadow(image, &accounts)
         }
         Effect::CertificateBundle => settings::certificates::write_bundle(image),
         Effect::PamProfiles => pam::write_stacks(image),
         // Written once, after everything else has settled.
         Effect::LoaderCache => Ok(()),
     }
+}
+
+/// The shadow files as `shadowconfig` leaves them: programs that check passwords for others than
+/// root have the rights of the group shadow.
+fn open_to_shadow(image: &mut Image<'_>, accounts: &Accounts) -> Result<(), ConfigureError> {
+    let group = accounts.need_gid("shadow", "/etc/shadow")?;
+    for path in ["/etc/shadow", "/etc/gshadow"] {
+        if image.exists(path)? {
+            image.set_access(path, LastLink::Follow, |data| {
+                (data.mode, data.uid, data.gid) = (0o640, 0, group);
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn holds(image: &Image<'_>, when: Option<&str>) -> Result<bool, ConfigureError> {

@@ -5,5 +5,5 @@ mod recipe;
 mod sysusers;
 
 pub(super) use database::Accounts;
-pub(super) use recipe::{add_group, add_recipe_accounts};
+pub(super) use recipe::add_recipe_accounts;
 pub(super) use sysusers::{run_named, run_remaining};

@@ -6,19 +6,6 @@ use super::database::Accounts;
 use super::sysusers::{Primary, Wish, Wishes};
 use crate::configure::error::ConfigureError;
 
-/// Adds a system group, unless there is one of this name.
-pub(in crate::configure) fn add_group(
-    name: &str,
-    accounts: &mut Accounts,
-) -> Result<(), ConfigureError> {
-    let mut wishes = Wishes::default();
-    wishes.group(Wish {
-        name: name.to_owned(),
-        ..Wish::default()
-    });
-    wishes.grant(accounts)
-}
-
 /// Adds the recipe's accounts; a number that is taken is an error, never another number.
 pub(in crate::configure) fn add_recipe_accounts(
     recipe: &Recipe,
