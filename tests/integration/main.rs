@@ -28,6 +28,7 @@ mod resolve_rules;
 mod sandbox;
 mod secure_boot;
 mod self_update;
+mod settings;
 mod slots;
 mod start;
 mod tidy;

@@ -1,5 +1,5 @@
-//! What two slots ask of command line and modules; what they ask of the root is a part of
-//! `configure`.
+//! What the recipe's tables ask of command line and modules beyond what it names: two slots, a data
+//! partition, `/etc` that can be written. What they ask of the root is a part of `configure`.
 //!
 //! Takes the recipe; gives words and names. Reads nothing.
 
@@ -7,7 +7,7 @@ use baker_contract::ON_FAILURE_KEY;
 use baker_model::Recipe;
 use baker_model::recipe::{ModuleWord, RootModules};
 
-use crate::configure::ESP_MODULES;
+use crate::configure::{ESP_MODULES, ETC_MODULE, data_modules};
 
 /// What the initrd brings where the kernel has it as a module. systemd mounts `efivarfs` before it
 /// runs the generator that looks there for the name that the loader booted, and cannot ask for
@@ -34,22 +34,38 @@ pub fn command_line(recipe: &Recipe) -> Vec<String> {
     words
 }
 
-/// Modules of the root: the recipe's, and with two slots those that blessing a boot needs.
+/// Modules of the root: the recipe's, and those that its tables cannot do without.
 #[must_use]
 pub fn root_modules(recipe: &Recipe) -> RootModules {
     let asked = &recipe.kernel.root_modules;
+    let needed = needed(recipe);
     let mut names = match asked {
-        _ if recipe.disk.slots != 2 => return asked.clone(),
+        _ if needed.is_empty() => return asked.clone(),
         RootModules::Word(ModuleWord::All) => return asked.clone(),
         RootModules::Word(ModuleWord::None) => Vec::new(),
         RootModules::Named(names) => names.clone(),
     };
-    for name in ESP_MODULES {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+    for name in needed {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     RootModules::Named(names)
+}
+
+fn needed(recipe: &Recipe) -> Vec<String> {
+    let mut names = recipe.modules.load.clone();
+    let mut add = |more: &[&str]| names.extend(more.iter().map(|&name| name.to_owned()));
+    if recipe.disk.slots == 2 {
+        add(&ESP_MODULES);
+    }
+    if let Some(data) = &recipe.disk.data {
+        add(&data_modules(data));
+    }
+    if recipe.root.etc_overlay {
+        add(&[ETC_MODULE]);
+    }
+    names
 }
 
 /// Modules of the initrd that are taken when the kernel has them.

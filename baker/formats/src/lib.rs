@@ -16,6 +16,7 @@ pub mod gzip;
 pub mod io;
 pub mod iso;
 pub mod medium;
+pub mod openssh;
 pub mod pe;
 mod pipeline;
 mod pkcs7;

@@ -36,6 +36,8 @@ pub(crate) struct Row {
     pub display: &'static str,
     /// The bus for SATA disks, and the device that makes it when the board has none.
     pub sata: (&'static str, Option<&'static str>),
+    /// A TPM, as a device of the board.
+    pub tpm: &'static str,
     /// A word for the kernel that makes emulated boots dependable.
     pub emulation_word: Option<&'static str>,
 }
@@ -56,6 +58,7 @@ const AMD64: Row = Row {
     serial: "ttyS0",
     display: "VGA",
     sata: ("ide.0", None),
+    tpm: "tpm-tis",
     emulation_word: Some(NO_TIMER_CHECK),
 };
 
@@ -71,6 +74,7 @@ const ARM64: Row = Row {
     serial: "ttyAMA0",
     display: "virtio-gpu-pci",
     sata: ("ahci.0", Some("ich9-ahci,id=ahci")),
+    tpm: "tpm-tis-device",
     emulation_word: None,
 };
 

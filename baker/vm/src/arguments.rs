@@ -61,10 +61,11 @@ impl Arguments {
 pub fn shell_line(program: &Path, arguments: &[OsString]) -> String {
     let words =
         std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
-    words.map(quote).collect::<Vec<_>>().join(" ")
+    words.map(quote_word).collect::<Vec<_>>().join(" ")
 }
 
-fn quote(word: &OsStr) -> String {
+/// One word for a POSIX shell.
+pub(crate) fn quote_word(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

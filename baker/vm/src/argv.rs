@@ -12,7 +12,7 @@ use crate::arguments::Arguments;
 use crate::credential::{credential_string, probe_credentials};
 use crate::machine::{
     Attachment, Boot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset, ProbeOffer,
-    Sockets, Threads, Watchdog, Writes,
+    Sockets, Threads, Tpm, Watchdog, Writes,
 };
 use crate::ovmf::Ovmf;
 use crate::subject::MediumFormat;
@@ -31,6 +31,7 @@ impl Machine {
         }
         self.networks(&mut arguments);
         self.extras(&mut arguments);
+        credentials(&mut arguments, &self.credentials);
         if self.display == Display::Hidden {
             arguments.pair("-device", self.architecture.row().display);
         }
@@ -214,14 +215,25 @@ impl Machine {
                 arguments.drive("if=none,id=probe-disk,format=raw,readonly=on", image);
                 let device = format!("virtio-blk-pci,drive=probe-disk,serial={PROBE_DISK_SERIAL}");
                 arguments.pair("-device", device);
-                for (name, value) in probe_credentials() {
-                    let text = credential_string(&name, &value);
-                    arguments.pair("-smbios", format!("type=11,value={text}"));
-                }
+                credentials(arguments, &probe_credentials());
                 probe_port(arguments, &sockets.probe, DISK_PROBE_PORT);
             }
         }
+        if self.tpm == Tpm::Emulated {
+            arguments.chardev("socket,id=tpm", &[("path", &sockets.tpm)]);
+            arguments.pair("-tpmdev", "emulator,id=tpm,chardev=tpm");
+            let device = self.architecture.row().tpm;
+            arguments.pair("-device", format!("{device},tpmdev=tpm"));
+        }
         arguments.flag("-S");
+    }
+}
+
+/// systemd takes them from SMBIOS strings of type 11.
+fn credentials(arguments: &mut Arguments, all: &[(String, Vec<u8>)]) {
+    for (name, value) in all {
+        let text = credential_string(name, value);
+        arguments.pair("-smbios", format!("type=11,value={text}"));
     }
 }
 

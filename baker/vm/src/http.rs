@@ -1,11 +1,16 @@
-//! One HTTP/1.1 GET, as small as a check needs it.
+//! One HTTP/1.1 GET, plain or by TLS, as small as a check needs it.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use baker_model::plan::HttpCheck;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use crate::tls;
 
 /// An answer is read up to this many bytes.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -31,12 +36,20 @@ pub(crate) async fn check(
     check: &HttpCheck,
     host_port: u16,
     window: Window,
+    certificate: Option<&Vec<u8>>,
 ) -> Result<String, String> {
+    let tls = certificate.map(|der| tls::connector(der)).transpose();
+    let tls = tls.map_err(|error| format!("cannot prepare TLS: {error}"))?;
     let mut deadline = Instant::now() + window.any;
     let mut answered = false;
     let mut problem = "no try was made".to_owned();
     loop {
-        match timeout_at(deadline, timeout(TRY, attempt(check, host_port))).await {
+        match timeout_at(
+            deadline,
+            timeout(TRY, attempt(check, host_port, tls.as_ref())),
+        )
+        .await
+        {
             Err(_) => break,
             Ok(Err(_)) => problem = format!("no whole answer within {} s", TRY.as_secs()),
             Ok(Ok(Err(error))) => problem = error.to_string(),
@@ -58,8 +71,25 @@ pub(crate) async fn check(
     Err(problem)
 }
 
-async fn attempt(check: &HttpCheck, port: u16) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn attempt(
+    check: &HttpCheck,
+    port: u16,
+    tls: Option<&TlsConnector>,
+) -> std::io::Result<Vec<u8>> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    match tls {
+        None => speak(check, stream).await,
+        Some(tls) => {
+            let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+            speak(check, tls.connect(name, stream).await?).await
+        }
+    }
+}
+
+async fn speak(
+    check: &HttpCheck,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> std::io::Result<Vec<u8>> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: localhost:{}\r\nUser-Agent: baker\r\nConnection: close\r\n\r\n",
         check.path, check.port
@@ -165,6 +195,7 @@ mod tests {
             path: "/x".into(),
             status,
             contains,
+            tls: None,
         }
     }
 
@@ -235,7 +266,7 @@ mod tests {
             any: time,
             right: time,
         };
-        let found = check(&plan, port, window(Duration::from_secs(20))).await;
+        let found = check(&plan, port, window(Duration::from_secs(20)), None).await;
         assert_eq!(found.unwrap(), "status 200, 5 bytes");
         assert!(
             server
@@ -243,7 +274,7 @@ mod tests {
                 .unwrap()
                 .starts_with("GET /x HTTP/1.1\r\nHost: ")
         );
-        let refused = check(&plan, port, window(Duration::from_millis(300)))
+        let refused = check(&plan, port, window(Duration::from_millis(300)), None)
             .await
             .unwrap_err();
         assert!(refused.contains("refused"), "{refused}");

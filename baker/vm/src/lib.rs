@@ -24,6 +24,7 @@ mod http;
 mod judge;
 mod lines;
 pub mod machine;
+pub mod outside;
 pub mod ovmf;
 pub mod parallel;
 pub mod patience;
@@ -34,9 +35,12 @@ pub mod report;
 mod run;
 mod session;
 pub mod smoke;
+mod ssh;
 pub mod subject;
 #[cfg(test)]
 mod testing;
+mod tls;
+mod tpm;
 mod work;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, probe_accelerator};
@@ -48,8 +52,9 @@ pub use errand::ErrandMachine;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use machine::{
     Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Extras, Forward, Machine, Network,
-    OnReset, ProbeOffer, Sockets, Threads, Watchdog, Writes,
+    OnReset, ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,
 };
+pub use outside::Luggage;
 pub use ovmf::{Ovmf, OvmfError};
 pub use parallel::{Capacity, shared_boots, smoke_all};
 pub use patience::Patience;

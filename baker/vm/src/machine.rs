@@ -44,6 +44,10 @@ pub struct Machine {
     pub display: Display,
     /// Whether there is a watchdog (i6300esb) that resets a guest which stops feeding it.
     pub watchdog: Watchdog,
+    /// Whether there is a TPM.
+    pub tpm: Tpm,
+    /// System credentials, name and bytes. **Whoever sees QEMU's command line sees them.**
+    pub credentials: Vec<(String, Vec<u8>)>,
     /// What a person hands to the guest.
     pub extras: Extras,
 }
@@ -178,6 +182,16 @@ pub enum Watchdog {
     Resets,
 }
 
+/// Whether there is a TPM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tpm {
+    /// None.
+    #[default]
+    None,
+    /// One of version 2.0, emulated by swtpm. Only for observed machines: somebody has to start it.
+    Emulated,
+}
+
 /// Who is at the other end of the machine's console and control lines.
 #[derive(Debug, Clone, Copy)]
 pub enum Attachment<'a> {
@@ -198,6 +212,8 @@ pub struct Sockets {
     pub serial: PathBuf,
     /// virtio-serial port of the probe; used when the machine offers one.
     pub probe: PathBuf,
+    /// Socket of the emulated TPM, on which that listens; used when the machine has one.
+    pub tpm: PathBuf,
     /// Copy of all console bytes, written by QEMU itself: complete whatever happens to baker.
     pub serial_log: PathBuf,
 }

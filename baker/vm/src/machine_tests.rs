@@ -33,6 +33,8 @@ fn machine(boot: Boot) -> Machine {
         display: Display::None,
         watchdog: Watchdog::None,
         extras: Extras::default(),
+        tpm: Tpm::None,
+        credentials: Vec::new(),
     }
 }
 
@@ -78,6 +80,7 @@ fn a_uefi_boot_under_observation() {
         qmp: "/s/qmp".into(),
         serial: "/s/serial".into(),
         probe: "/s/probe".into(),
+        tpm: "/s/tpm".into(),
         serial_log: "/e/serial.log".into(),
     };
     let mut machine = machine(uefi());
@@ -163,6 +166,7 @@ fn observed(machine: &Machine) -> String {
         qmp: "/s/qmp".into(),
         serial: "/s/serial".into(),
         probe: "/s/probe".into(),
+        tpm: "/s/tpm".into(),
         serial_log: "/e/serial.log".into(),
     };
     line(machine, Attachment::Observed(&sockets))

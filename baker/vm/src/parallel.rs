@@ -46,7 +46,8 @@ pub fn shared_boots(subject: &Subject, plans: &[TestPlan]) -> Vec<Vec<usize>> {
     let mut groups: Vec<(_, Vec<usize>)> = Vec::new();
     for (place, plan) in plans.iter().enumerate() {
         // A plan that cannot be answered stays alone: its own request says why.
-        let key = subject.probe_way(plan).ok().map(|way| (plan.shape(), way));
+        let way = subject.probe_way(plan).ok();
+        let key = way.map(|way| (plan.shape(), &plan.credentials, way));
         match groups
             .iter_mut()
             .find(|(known, _)| key.is_some() && *known == key)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::outside::Outside;
 use baker_model::Digest;
 use baker_model::plan::{ProbeWay, TestPlan};
 
@@ -104,7 +105,7 @@ impl Subject {
     /// # Errors
     /// The plan cannot be answered for this image.
     pub fn probe_way(&self, plan: &TestPlan) -> Result<ProbeWay, PlanProblem> {
-        let shows_outside = !plan.console.is_empty() || !plan.http.is_empty();
+        let shows_outside = !plan.console.is_empty() || Outside::of(plan).next().is_some();
         let way = match plan.probe {
             ProbeWay::Auto if self.carries_probe => ProbeWay::Carried,
             ProbeWay::Auto if !plan.needs_probe() && plan.reboot.is_none() && shows_outside => {

@@ -8,6 +8,8 @@ use super::accounts::{self, Accounts};
 use super::alternatives::{self, Alternative};
 use super::error::ConfigureError;
 use super::image::{Access, Image};
+use super::pam;
+use super::settings;
 use super::tmpfiles;
 use super::units::{Missing, Presets, Units};
 
@@ -31,6 +33,8 @@ pub(super) enum Effect {
     Enable(String),
     /// Enables a unit as the presets say, if the image has it.
     Preset(String),
+    /// Makes a system group, unless there is one.
+    Group(String),
     /// Runs over the named `sysusers.d` files.
     Sysusers(Vec<String>),
     /// Runs over the named `tmpfiles.d` files.
@@ -39,6 +43,10 @@ pub(super) enum Effect {
     Alternative(Alternative),
     /// Moves passwords to the shadow files.
     ShadowPasswords,
+    /// Makes the bundle of the authorities that are trusted.
+    CertificateBundle,
+    /// Makes the common stacks of PAM from the profiles of the packages.
+    PamProfiles,
     /// The cache of the dynamic loader is written, once, after all packages.
     LoaderCache,
 }
@@ -103,6 +111,11 @@ pub(super) fn apply(image: &mut Image<'_>, effect: &Effect) -> Result<(), Config
             }
             Ok(())
         }
+        Effect::Group(name) => {
+            let mut accounts = Accounts::load(image)?;
+            accounts.add_system_group(name)?;
+            accounts.save(image)
+        }
         Effect::Sysusers(names) => {
             let mut accounts = Accounts::load(image)?;
             accounts::run_named(image, &mut accounts, names)?;
@@ -113,11 +126,28 @@ pub(super) fn apply(image: &mut Image<'_>, effect: &Effect) -> Result<(), Config
         Effect::ShadowPasswords => {
             let mut accounts = Accounts::load(image)?;
             accounts.shadow_all();
-            accounts.save(image)
+            accounts.save(image)?;
+            open_to_shadow(image, &accounts)
         }
+        Effect::CertificateBundle => settings::certificates::write_bundle(image),
+        Effect::PamProfiles => pam::write_stacks(image),
         // Written once, after everything else has settled.
         Effect::LoaderCache => Ok(()),
     }
+}
+
+/// The shadow files as `shadowconfig` leaves them: programs that check passwords for others than
+/// root have the rights of the group shadow.
+fn open_to_shadow(image: &mut Image<'_>, accounts: &Accounts) -> Result<(), ConfigureError> {
+    let group = accounts.need_gid("shadow", "/etc/shadow")?;
+    for path in ["/etc/shadow", "/etc/gshadow"] {
+        if image.exists(path)? {
+            image.set_access(path, LastLink::Follow, |data| {
+                (data.mode, data.uid, data.gid) = (0o640, 0, group);
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn holds(image: &Image<'_>, when: Option<&str>) -> Result<bool, ConfigureError> {

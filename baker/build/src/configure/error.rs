@@ -141,6 +141,14 @@ pub enum ConfigureError {
         /// The package that has it.
         package: &'static str,
     },
+    /// A setting of the recipe that the root cannot have.
+    #[error("{table}: {problem}")]
+    Setting {
+        /// The table and its key.
+        table: &'static str,
+        /// What is wrong, and the mend.
+        problem: String,
+    },
     /// A shared library that cannot be listed in the loader cache.
     #[error("cannot read {path} as a shared library: {problem}")]
     Library {

@@ -11,9 +11,11 @@ use super::error::ConfigureError;
 const SECTIONS: &str = include_str!("../../ledger/sections.toml");
 
 /// The files of entries, by what they are about.
-const SCRIPTS: [(&str, &str); 3] = [
+const SCRIPTS: [(&str, &str); 5] = [
     ("base.toml", include_str!("../../ledger/base.toml")),
     ("boot.toml", include_str!("../../ledger/boot.toml")),
+    ("login.toml", include_str!("../../ledger/login.toml")),
+    ("system.toml", include_str!("../../ledger/system.toml")),
     ("web.toml", include_str!("../../ledger/web.toml")),
 ];
 

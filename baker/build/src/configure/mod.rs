@@ -8,7 +8,7 @@
 //! It has two doors, because the recipe's files belong between them: their owners must exist, and
 //! their units can be enabled. [`prepare`] does the effects of all `preinst`, then of all
 //! `postinst`, packages after what they depend on; then the rest of `sysusers.d` and the recipe's
-//! accounts. [`finish`] does units, the loader cache, stamps, and `/var`, which at run time is a
+//! accounts. [`finish`] does the recipe's settings, units, the loader cache, stamps, and `/var`, which at run time is a
 //! file system of its own.
 //!
 //! Not done: the hardware database of udev is not compiled (udev works without it; its names of
@@ -24,9 +24,11 @@ mod image;
 mod ledger;
 mod loader;
 pub(crate) mod order;
+mod pam;
 mod pattern;
 mod report;
 mod sealed;
+mod settings;
 mod slots;
 mod stage;
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod words;
 
 pub use error::{ConfigureError, UncoveredScript};
 pub use report::{ConfigureReport, Coverage, CoveredScript};
+pub use settings::{ETC_MODULE, data_modules};
 pub use slots::{ESP_LABEL, ESP_MODULES};
 pub use stage::{Configured, STAGE, finish, prepare};
 pub use var::DATA_LABEL;

@@ -23,7 +23,7 @@ enum When {
 const SHELL: &str = "/bin/sh";
 
 /// Units that a sealed image has no use for.
-const MASKED: [(&str, When, &str); 27] = [
+const MASKED: [(&str, When, &str); 29] = [
     (
         "systemd-firstboot.service",
         When::Always,
@@ -148,6 +148,16 @@ const MASKED: [(&str, When, &str); 27] = [
         "debug-shell.service",
         When::Without(SHELL),
         "there is no shell",
+    ),
+    (
+        "e2scrub_all.timer",
+        When::Without("/usr/sbin/lvcreate"),
+        "it looks at file systems on LVM, which is not there",
+    ),
+    (
+        "e2scrub_reap.service",
+        When::Without("/usr/sbin/lvcreate"),
+        "it looks at file systems on LVM, which is not there",
     ),
     (
         "systemd-ask-password-console.path",

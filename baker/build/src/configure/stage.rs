@@ -9,7 +9,7 @@ use super::error::ConfigureError;
 use super::image::Image;
 use super::ledger::Ledger;
 use super::report::ConfigureReport;
-use super::{effect, loader, order, sealed, slots, units, updates, var};
+use super::{effect, loader, order, sealed, settings, slots, units, updates, var};
 use crate::{Assembled, Package, Spool, links};
 
 /// Name of the stage in events.
@@ -88,6 +88,7 @@ pub fn finish(
     accounts::run_remaining(&image, &mut accounts)?;
     accounts.save(&mut image)?;
 
+    report.warnings.extend(settings::apply(&mut image, recipe)?);
     let kind = var::kind(recipe);
     report.masked = sealed::mask_useless(&mut image, kind)?;
     report
@@ -97,7 +98,7 @@ pub fn finish(
     report.warnings.extend(updates::define(&mut image, recipe)?);
     loader::write_cache(&mut image, &packages)?;
     sealed::seal(&mut image)?;
-    var::make_var(&mut image, kind)?;
+    var::make_var(&mut image, recipe)?;
     for text in &report.warnings {
         listener.event(Event::Warning {
             stage: STAGE,

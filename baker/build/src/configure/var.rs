@@ -13,7 +13,7 @@ use baker_model::tree::{Kind, Node, TreePath};
 use super::error::ConfigureError;
 use super::image::{Access, Image, parse};
 use super::sealed::Var;
-use super::tmpfiles;
+use super::{settings, tmpfiles};
 use crate::links;
 
 const EFFECT: &str = "var";
@@ -26,7 +26,8 @@ pub const DATA_LABEL: &str = "data";
 
 /// What `/var` is in images of this recipe.
 pub(super) fn kind(recipe: &Recipe) -> Var {
-    if recipe.disk.data_mib.is_some() {
+    let made = recipe.disk.data.as_ref();
+    if recipe.disk.data_mib.is_some() || made.is_some_and(|data| data.mount() == "/var") {
         Var::Kept
     } else {
         Var::Volatile
@@ -34,46 +35,109 @@ pub(super) fn kind(recipe: &Recipe) -> Var {
 }
 
 /// Writes the mount unit of `/var` and the rules that fill it.
-pub(super) fn make_var(image: &mut Image<'_>, var: Var) -> Result<(), ConfigureError> {
+pub(super) fn make_var(image: &mut Image<'_>, recipe: &Recipe) -> Result<(), ConfigureError> {
+    let var = kind(recipe);
     if var == Var::Volatile {
         // Its existence tells journald to keep the journal there: twice in memory.
         image.remove("/var/log/journal")?;
     }
     if image.is_directory(UNITS)? {
-        mount_unit(image, var)?;
+        for mount in mounts(recipe, var) {
+            mount_unit(image, &mount)?;
+        }
     }
     let rules = fill(image)?;
     image.write(RULES, rules, Access::root(0o644), EFFECT)
 }
 
-fn mount_unit(image: &mut Image<'_>, var: Var) -> Result<(), ConfigureError> {
-    let path = format!("{UNITS}/var.mount");
-    if image.exists("/etc/systemd/system/var.mount")? || image.exists(&path)? {
+/// A file system that is mounted at boot.
+struct Mount {
+    what: String,
+    place: String,
+    kind: &'static str,
+    options: &'static str,
+    /// Further lines of the unit.
+    unit: String,
+}
+
+/// `/var`, and the data partition when that is somewhere else.
+fn mounts(recipe: &Recipe, var: Var) -> Vec<Mount> {
+    let mut mounts = Vec::new();
+    if var == Var::Volatile {
+        mounts.push(Mount {
+            what: "tmpfs".to_owned(),
+            place: "/var".to_owned(),
+            kind: "tmpfs",
+            options: "mode=0755,nosuid,nodev",
+            unit: "After=swap.target\n".to_owned(),
+        });
+    }
+    if recipe.disk.data_mib.is_some() {
+        mounts.push(Mount {
+            what: format!("/dev/disk/by-partlabel/{DATA_LABEL}"),
+            place: "/var".to_owned(),
+            kind: "auto",
+            options: "nosuid,nodev",
+            unit: String::new(),
+        });
+    }
+    if let Some(data) = &recipe.disk.data {
+        let (what, kind) = settings::data_partition(data);
+        let grow = unit_name(data.mount());
+        mounts.push(Mount {
+            what,
+            place: data.mount().to_owned(),
+            kind,
+            options: "nosuid,nodev",
+            unit: format!(
+                "Wants=systemd-repart.service systemd-growfs@{grow}.service\n\
+                 After=systemd-repart.service\n"
+            ),
+        });
+    }
+    mounts
+}
+
+fn mount_unit(image: &mut Image<'_>, mount: &Mount) -> Result<(), ConfigureError> {
+    let Mount {
+        what,
+        place,
+        kind,
+        options,
+        unit,
+    } = mount;
+    let name = format!("{}.mount", unit_name(place));
+    let path = format!("{UNITS}/{name}");
+    if image.exists(&format!("/etc/systemd/system/{name}"))? || image.exists(&path)? {
         return Ok(());
     }
-    let (what, kind, options) = match var {
-        Var::Volatile => ("tmpfs".to_owned(), "tmpfs", "mode=0755,nosuid,nodev"),
-        Var::Kept => (
-            format!("/dev/disk/by-partlabel/{DATA_LABEL}"),
-            "auto",
-            "nosuid,nodev",
-        ),
-    };
-    let ordering = match var {
-        Var::Volatile => "After=swap.target\n",
-        Var::Kept => "",
-    };
     let text = format!(
-        "[Unit]\nDescription=Variable Data (/var)\nDefaultDependencies=no\n\
-         Conflicts=umount.target\nBefore=local-fs.target umount.target\n{ordering}\n\
-         [Mount]\nWhat={what}\nWhere=/var\nType={kind}\nOptions={options}\n"
+        "[Unit]\nDescription=Variable Data ({place})\nDefaultDependencies=no\n\
+         Conflicts=umount.target\nBefore=local-fs.target umount.target\n{unit}\n\
+         [Mount]\nWhat={what}\nWhere={place}\nType={kind}\nOptions={options}\n"
     );
     image.write(&path, text, Access::root(0o644), EFFECT)?;
     image.symlink(
-        &format!("{UNITS}/local-fs.target.wants/var.mount"),
-        "../var.mount",
+        &format!("{UNITS}/local-fs.target.wants/{name}"),
+        &format!("../{name}"),
         EFFECT,
     )
+}
+
+/// The name of the unit of a place, as `systemd-escape --path` has it.
+fn unit_name(place: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
+    place
+        .trim_matches('/')
+        .chars()
+        .fold(String::new(), |mut name, letter| {
+            match letter {
+                '/' => name.push('-'),
+                letter if plain(letter) => name.push(letter),
+                letter => write!(name, "\\x{:02x}", u32::from(letter)).unwrap_or_default(),
+            }
+            name
+        })
 }
 
 /// The rules for all of `/var`; files get their second names here.
@@ -188,6 +252,39 @@ mod tests {
     use super::*;
     use crate::configure::testing;
 
+    fn recipe(tables: &str) -> Recipe {
+        let text = format!(
+            "name = \"x\"\nversion = \"1.0.0\"\n[debian]\nsuite = \"trixie\"\npackages = []\n\
+             [kernel]\npackage = \"k\"\n{tables}\n"
+        );
+        Recipe::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn the_data_partition_is_mounted_where_it_is_wanted() {
+        let spool = testing::spool();
+        let unit = |tables: &str, name: &str| {
+            let files = [("/usr/lib/systemd/system/x.service", "")];
+            let mut image = testing::image(&spool, &files);
+            make_var(&mut image, &recipe(tables)).unwrap();
+            image.read_text(&format!("{UNITS}/{name}")).unwrap()
+        };
+        let var = unit("[disk.data]\n", "var.mount").unwrap();
+        for line in [
+            "What=/dev/disk/by-partlabel/data\n",
+            "Type=ext4\n",
+            "After=systemd-repart.service\n",
+            "systemd-growfs@var.service\n",
+        ] {
+            assert!(var.contains(line), "{var}");
+        }
+        let tables = "[disk.data]\nmount = \"/srv/my-rows\"\nencrypt = \"tpm2\"\n";
+        let srv = unit(tables, "srv-my\\x2drows.mount").unwrap();
+        assert!(srv.contains("What=/dev/mapper/data\n"), "{srv}");
+        assert!(unit(tables, "var.mount").unwrap().contains("Type=tmpfs\n"));
+        assert_eq!(unit("", "srv-my\\x2drows.mount"), None);
+    }
+
     #[test]
     fn everything_in_var_comes_back_at_boot() {
         let files = [
@@ -202,7 +299,7 @@ mod tests {
         ];
         let spool = testing::spool();
         let mut image = testing::image(&spool, &files);
-        make_var(&mut image, Var::Volatile).unwrap();
+        make_var(&mut image, &recipe("")).unwrap();
         assert_eq!(
             image.read_text(RULES).unwrap().unwrap(),
             "# What the packages and the recipe have in /var.\n\

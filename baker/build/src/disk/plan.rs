@@ -66,6 +66,8 @@ pub(super) fn plan(
             mib(data),
         ));
     }
+    // The machine makes this one itself, of the room that is left.
+    let room = disk.data.as_ref().map_or(0, |data| mib(data.mib));
     let mut end = ALIGNMENT;
     let mut partitions = Vec::new();
     for (role, name, uuid, size) in rows {
@@ -84,7 +86,7 @@ pub(super) fn plan(
     // The backup table takes the last 33 sectors.
     Ok(Layout {
         disk_uuid: disk_uuid(request.lock),
-        size: end + ALIGNMENT,
+        size: end + room + ALIGNMENT,
         partitions,
     })
 }

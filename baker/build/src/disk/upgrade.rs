@@ -236,25 +236,33 @@ impl<'a> Source<'a> {
 
     /// The one UKI of a disk that has not been booted yet, and its entry.
     fn uki(&mut self) -> Result<(Vec<u8>, Entry), UpgradeError> {
-        for file in self.listed()? {
-            if let Some(
-                entry @ Entry {
-                    counter: Some(_), ..
-                },
-            ) = Entry::parse(&file.path)
-            {
-                return Ok((self.read_boot_file(&file.path)?, entry));
-            }
+        match self.find_uki(|entry| entry.counter.is_some())? {
+            Some(found) => Ok(found),
+            None => Err(self.lacks("has no counted UKI; bake it with `slots = 2`")),
         }
-        Err(self.lacks("has no counted UKI; bake it with `slots = 2`"))
     }
 
-    /// All files of the ESP, the UKI under the name that it has once it is called good.
+    fn find_uki(
+        &mut self,
+        fits: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<(Vec<u8>, Entry)>, UpgradeError> {
+        for file in self.listed()? {
+            if let Some(entry) = Entry::parse(&file.path).filter(&fits) {
+                return Ok(Some((self.read_boot_file(&file.path)?, entry)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All files of the ESP, the UKI under the name that it has once it is called good: it may have
+    /// it already, on a disk that was booted.
     fn boot_files(&mut self) -> Result<(Vec<BootFile<'static>>, Entry), UpgradeError> {
-        let (uki, counted) = self.uki()?;
+        let Some((uki, entry)) = self.find_uki(|_| true)? else {
+            return Err(self.lacks("has no UKI; bake it with `slots = 2`"));
+        };
         let good = Entry {
             counter: None,
-            ..counted.clone()
+            ..entry
         };
         let mut files = vec![BootFile::new(&good.path(), Cow::Owned(uki))];
         for file in self.listed()? {

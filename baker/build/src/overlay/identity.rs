@@ -17,6 +17,10 @@ const OS_RELEASE: &str = "usr/lib/os-release";
 /// The longest host name that Linux takes (`HOST_NAME_MAX`).
 const HOST_NAME_LIMIT: usize = 64;
 
+/// The credential with the host's name. systemd takes it only where there is no `/etc/hostname`;
+/// a machine that is given none has the name in os-release.
+const HOST_NAME: &str = "system.hostname";
+
 /// Writes `/etc/hostname`, `/etc/hosts`, and the image's fields into os-release.
 ///
 /// # Errors
@@ -33,10 +37,16 @@ pub fn identity(
             name: host.to_owned(),
         });
     }
-    let fields = fields(recipe)?;
+    let mut fields = fields(recipe)?;
+    let told = recipe.credentials.iter().any(|it| it.name == HOST_NAME);
+    if told {
+        fields.entry("DEFAULT_HOSTNAME").or_insert(host);
+    }
     let old = read_text(tree, spool, OS_RELEASE)?.unwrap_or_default();
     let mut writer = Writer { tree, spool, epoch };
-    writer.text("etc/hostname", &format!("{host}\n"))?;
+    if !told {
+        writer.text("etc/hostname", &format!("{host}\n"))?;
+    }
     writer.text("etc/hosts", &hosts(host))?;
     writer.text(OS_RELEASE, &os_release(&old, &fields))?;
     writer.link("etc/os-release", "../usr/lib/os-release")?;

@@ -87,6 +87,8 @@ pub fn run(folder: &Path, wanted: &Wanted, context: &Context) -> Result<(), Fail
         on_reset: OnReset::Restart,
         display: Display::None,
         watchdog: Watchdog::None,
+        tpm: Tpm::None,
+        credentials: Vec::new(),
         extras: extras(wanted, scratch.path())?,
     };
     context.printer().say(&format!(

@@ -15,6 +15,7 @@ mod foreign;
 mod formats;
 mod host;
 mod hygiene;
+mod luggage;
 mod materials;
 mod netboot;
 pub mod openpgp;

@@ -19,7 +19,7 @@ use baker_vm::{
 
 use super::foreign::Foreign;
 use super::host::Host;
-use super::{netboot, secure_boot};
+use super::{luggage, netboot, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::ui::Answer;
@@ -240,6 +240,10 @@ pub(super) fn boot_quietly(
     let scratch = scratch()?;
     let boot = booted.boot(plan.firmware, host, scratch.path())?;
     let tests = [Test { plan, work: folder }];
+    let treatment = Treatment {
+        luggage: luggage::pack([plan], scratch.path())?,
+        ..Treatment::default()
+    };
     let request = SmokeRequest {
         qemu: &host.qemu,
         accelerator: &host.accelerator,
@@ -247,7 +251,7 @@ pub(super) fn boot_quietly(
         boot: &boot,
         tests: &tests,
         patience: patience(&tests, &boot, host),
-        treatment: &Treatment::default(),
+        treatment: &treatment,
         today: today(),
         environment: &host.environment,
         listener: &Silent,
@@ -338,6 +342,7 @@ impl Bench<'_> {
         context: &Context,
     ) -> std::result::Result<Vec<Result>, Failure> {
         let host = self.host;
+        let scratch = scratch()?;
         let folders: Vec<PathBuf> = plans
             .iter()
             .map(|plan| self.evidence.join(plan.title()))
@@ -354,24 +359,30 @@ impl Bench<'_> {
                     work: &folders[place],
                 })
                 .collect();
-            Ok((boot, subject, tests))
+            let keys = scratch.path().join(group[0].to_string());
+            let treatment = Treatment {
+                luggage: luggage::pack(group.iter().map(|&place| &plans[place]), &keys)?,
+                ..Treatment::default()
+            };
+            Ok((boot, subject, tests, treatment))
         });
-        let boots: Vec<(Boot, Subject, Vec<Test<'_>>)> =
+        let boots: Vec<(Boot, Subject, Vec<Test<'_>>, Treatment)> =
             boots.collect::<std::result::Result<_, Failure>>()?;
-        let treatment = Treatment::default();
-        let requests = boots.iter().map(|(boot, subject, tests)| SmokeRequest {
-            qemu: &host.qemu,
-            accelerator: &host.accelerator,
-            subject,
-            boot,
-            tests,
-            patience: patience(tests, boot, host),
-            treatment: &treatment,
-            today: today(),
-            environment: &host.environment,
-            listener: context.listener(),
-            interrupt: context.interrupt(),
-        });
+        let requests = boots
+            .iter()
+            .map(|(boot, subject, tests, treatment)| SmokeRequest {
+                qemu: &host.qemu,
+                accelerator: &host.accelerator,
+                subject,
+                boot,
+                tests,
+                patience: patience(tests, boot, host),
+                treatment,
+                today: today(),
+                environment: &host.environment,
+                listener: context.listener(),
+                interrupt: context.interrupt(),
+            });
         let requests: Vec<SmokeRequest<'_>> = requests.collect();
         let answers = baker_vm::smoke_all(&requests, host.capacity);
         let mut results = Vec::new();

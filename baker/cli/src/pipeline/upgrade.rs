@@ -2,7 +2,8 @@
 //! loader of the old, until the loader and the guest have settled which of them stays.
 //!
 //! Takes two drafts or releases with two slots; gives one result with the verdict of the new
-//! version. Works on copies: nothing of either is written to.
+//! version. Works on copies: nothing of either is written to. A machine that makes a data partition
+//! at its first start has that start before the update.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use baker_vm::{
 use serde::Serialize;
 
 use super::host::Host;
+use super::luggage;
 use super::smoke::{self, Booted};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -78,17 +80,19 @@ pub fn upgrade(
     context: &Context,
 ) -> Result<smoke::Result, Failure> {
     let scratch = smoke::scratch()?;
-    let plan = plan(old.manifest(), new.manifest());
+    let plan = plan(old, new);
     let folder = evidence.join(plan.title());
     fs::create_dir_all(&folder).map_err(|error| {
         Failure::new(Exit::Internal, error).context(format!("cannot make {}", folder.display()))
     })?;
     // The disk before the update is kept beside the evidence of a failure, to repeat it by hand.
     let (path, kept) = (folder.join(DISK), scratch.path().join("kept"));
+    let (old_disk, new_disk) = (checked(old)?, checked(new)?);
+    let lived = lived(old, &old_disk, host, scratch.path(), context)?;
     let made = disk::upgraded(&Upgrade {
         path: &path,
-        old: &checked(old)?,
-        new: &checked(new)?,
+        old: lived.as_ref().unwrap_or(&old_disk),
+        new: &new_disk,
     })
     .map_err(|error| Failure::new(Exit::Usage, error))?;
     let boot = new.boot(plan.firmware, host, scratch.path())?;
@@ -97,17 +101,7 @@ pub fn upgrade(
     let request = SmokeRequest {
         qemu: &host.qemu,
         accelerator: &host.accelerator,
-        subject: &Subject {
-            medium: Some(Medium {
-                path: path.clone(),
-                format: MediumFormat::Raw,
-            }),
-            digest: digest(&path)?,
-            root_hash: Some(new.manifest().root_hash),
-            sizes: Sizes::default(),
-            carries_probe: true,
-            probe_disk: None,
-        },
+        subject: &subject(new, &path)?,
         boot: &boot,
         tests: &[Test {
             plan: &plan,
@@ -119,6 +113,7 @@ pub fn upgrade(
             fallback: Some(old.manifest().root_hash),
             watchdog: Watchdog::Resets,
             keep_disk: Some(kept.clone()),
+            luggage: luggage::pack([&plan], &scratch.path().join("keys"))?,
         },
         today: smoke::today(),
         environment: &host.environment,
@@ -143,17 +138,98 @@ pub fn upgrade(
     Ok(smoke::Result { evidence, folder })
 }
 
-/// The machine of the new version's own test by UEFI; what its tests ask is asked elsewhere.
-fn plan(old: &Manifest, new: &Manifest) -> TestPlan {
-    let own = new.plans.iter().find(|plan| plan.firmware.is_uefi());
-    let own = own.cloned().unwrap_or_default();
+/// True when the machine makes a data partition, which outlives its versions.
+fn keeps_data(booted: &Booted) -> bool {
+    let recipe = booted.recipe();
+    recipe.is_some_and(|recipe| recipe.disk.data.is_some())
+}
+
+/// The test of a version by UEFI.
+fn own_plan(manifest: &Manifest) -> TestPlan {
+    let own = manifest.plans.iter().find(|plan| plan.firmware.is_uefi());
+    own.cloned().unwrap_or_default()
+}
+
+/// The disk of the old version after its first start, where the machine makes its data partition
+/// then; none for disks that are complete when they are baked.
+fn lived(
+    old: &Booted,
+    disk: &Path,
+    host: &Host,
+    scratch: &Path,
+    context: &Context,
+) -> Result<Option<PathBuf>, Failure> {
+    if !keeps_data(old) {
+        return Ok(None);
+    }
+    let plan = own_plan(old.manifest()).machine_only();
+    let (kept, folder) = (scratch.join("lived"), scratch.join("life"));
+    let boot = old.boot(plan.firmware, host, scratch)?;
+    let request = SmokeRequest {
+        qemu: &host.qemu,
+        accelerator: &host.accelerator,
+        subject: &subject(old, disk)?,
+        boot: &boot,
+        tests: &[Test {
+            plan: &plan,
+            work: &folder,
+        }],
+        patience: Patience::for_plans([&plan], &boot, host.accelerator.accelerator),
+        treatment: &Treatment {
+            keep_disk: Some(kept.clone()),
+            luggage: luggage::pack([&plan], &scratch.join("keys"))?,
+            ..Treatment::default()
+        },
+        today: smoke::today(),
+        environment: &host.environment,
+        listener: context.listener(),
+        interrupt: context.interrupt(),
+    };
+    let seen = baker_vm::smoke(&request).map_err(|error| smoke::smoke_failure(error, context))?;
+    match seen.first().map(|evidence| &evidence.verdict) {
+        Some(Verdict::Passed) => Ok(Some(kept)),
+        verdict => {
+            let said = verdict.map_or("it gave no evidence".to_owned(), ToString::to_string);
+            let version = &old.manifest().version;
+            let problem = format!("version {version} does not live to be updated: {said}");
+            Err(Failure::message(Exit::Smoke, problem).help("test it alone: baker test RELEASE"))
+        }
+    }
+}
+
+/// A raw disk with the root of this version.
+fn subject(booted: &Booted, disk: &Path) -> Result<Subject, Failure> {
+    Ok(Subject {
+        medium: Some(Medium {
+            path: disk.to_owned(),
+            format: MediumFormat::Raw,
+        }),
+        digest: digest(disk)?,
+        root_hash: Some(booted.manifest().root_hash),
+        sizes: Sizes::default(),
+        carries_probe: true,
+        probe_disk: None,
+    })
+}
+
+/// The machine of the new version's own test by UEFI; what its tests ask is asked elsewhere, but
+/// for files on data that outlives a version.
+fn plan(old: &Booted, new: &Booted) -> TestPlan {
+    let own = own_plan(new.manifest());
+    let files = if keeps_data(old) && keeps_data(new) {
+        own.files
+    } else {
+        Vec::new()
+    };
     TestPlan {
-        name: Some(format!("after-{}", old.version)),
+        name: Some(format!("after-{}", old.manifest().version)),
+        files,
         firmware: own.firmware,
         memory_mib: own.memory_mib,
         cpus: own.cpus,
         disk_bus: own.disk_bus,
         boot_seconds: own.boot_seconds,
+        credentials: own.credentials,
         ..TestPlan::default()
     }
 }

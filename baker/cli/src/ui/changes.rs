@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use baker_fetch::Change;
-use baker_model::lock::PackageRole;
 use serde_json::{Value, json};
 
 /// What became of the file of a lock.

@@ -38,6 +38,52 @@ pub struct HttpCheck {
     /// Text that the body must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
+    /// By TLS, with the certificate of this name that a `[[test.credential]]` gave the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+}
+
+/// One login by SSH from the host to the guest, by OpenSSH's own client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SshCheck {
+    /// Port inside the guest.
+    #[serde(default = "ssh_port", skip_serializing_if = "is_ssh_port")]
+    pub port: u16,
+    /// Who logs in.
+    pub user: String,
+    /// Name of the key that is shown. It is made for this run; a `[[test.credential]]` with the
+    /// same `ssh-key` lets it in, without one it belongs to a stranger.
+    pub key: String,
+    /// Program of the image and its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub run: Vec<String>,
+    /// Text that its output must contain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// True when the key must be refused.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub refused: bool,
+}
+
+const fn ssh_port() -> u16 {
+    22
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn is_ssh_port(port: &u16) -> bool {
+    *port == 22
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn is_no(flag: &bool) -> bool {
+    !*flag
 }
 
 fn slash() -> String {

@@ -140,8 +140,19 @@ pub struct MachineShape {
     pub disk_bus: DiskBus,
     /// Number of network cards.
     pub networks: u32,
+    /// True when there is a TPM.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tpm: bool,
     /// How the probe gets in.
     pub probe: ProbeWay,
     /// True when the guest is restarted during the test.
     pub restarts: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }

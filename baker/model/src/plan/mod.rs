@@ -2,14 +2,16 @@
 
 mod budget;
 mod checks;
+mod credential;
 mod file;
 mod machine;
 
 pub use budget::Budget;
 pub use checks::{
     CommandCheck, Day, FileCheck, FileState, HttpCheck, JournalAllowance, JournalCheck, Listening,
-    Protocol, Reboot,
+    Protocol, Reboot, SshCheck,
 };
+pub use credential::{CredentialSource, TestCredential};
 pub use file::{PlanFile, PlanFileError};
 pub use machine::{DiskBus, Firmware, MachineShape, ProbeWay};
 
@@ -44,6 +46,9 @@ pub struct TestPlan {
     /// Number of network cards; the first one is the way in for `http`.
     #[serde(skip_serializing_if = "is_one")]
     pub networks: u32,
+    /// True when the machine has a TPM, new for each run.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tpm: bool,
     /// How the probe gets into the guest.
     #[serde(skip_serializing_if = "is_default")]
     pub probe: ProbeWay,
@@ -70,6 +75,12 @@ pub struct TestPlan {
     /// HTTP requests made from outside through user networking, once the guest is up.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpCheck>,
+    /// Logins from outside through user networking, once the guest is up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ssh: Vec<SshCheck>,
+    /// Credentials that the machine is given.
+    #[serde(rename = "credential", skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<TestCredential>,
     /// Commands of the image that are run inside.
     #[serde(rename = "command", skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandCheck>,
@@ -130,6 +141,7 @@ impl Default for TestPlan {
             cpus: 2,
             disk_bus: DiskBus::default(),
             networks: 1,
+            tpm: false,
             probe: ProbeWay::default(),
             boot_seconds: 120,
             reboot: None,
@@ -139,6 +151,8 @@ impl Default for TestPlan {
             units_may_fail: Vec::new(),
             listening: Vec::new(),
             http: Vec::new(),
+            ssh: Vec::new(),
+            credentials: Vec::new(),
             commands: Vec::new(),
             files: Vec::new(),
             root_read_only: false,
@@ -182,9 +196,16 @@ impl TestPlan {
             cpus: self.cpus,
             disk_bus: self.disk_bus,
             networks: self.networks,
+            tpm: self.tpm,
             probe: self.probe,
             restarts: self.reboot.is_some(),
         }
+    }
+
+    /// True when one boot can answer both plans.
+    #[must_use]
+    pub fn shares_machine(&self, other: &Self) -> bool {
+        self.shape() == other.shape() && self.credentials == other.credentials
     }
 
     /// True when the plan asks for something that only a probe inside the guest can answer.
@@ -192,6 +213,7 @@ impl TestPlan {
     pub fn needs_probe(&self) -> bool {
         let outside = Self {
             http: self.http.clone(),
+            ssh: self.ssh.clone(),
             console: self.console.clone(),
             budget: Budget {
                 guest_seconds: None,
@@ -214,8 +236,10 @@ impl TestPlan {
             cpus: self.cpus,
             disk_bus: self.disk_bus,
             networks: self.networks,
+            tpm: self.tpm,
             probe: self.probe,
             boot_seconds: self.boot_seconds,
+            credentials: self.credentials.clone(),
             ..Self::default()
         }
     }

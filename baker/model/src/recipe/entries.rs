@@ -74,6 +74,16 @@ impl FileEntry {
         }
     }
 
+    /// A file of root's at `path` that everybody may read, with this content.
+    #[must_use]
+    pub fn text(path: &str, content: String) -> Self {
+        Self {
+            content: Some(content),
+            source: None,
+            ..Self::local(path, String::new())
+        }
+    }
+
     /// Where the bytes are; parsing has made sure that there is exactly one place.
     #[must_use]
     pub fn source(&self) -> FileSource<'_> {

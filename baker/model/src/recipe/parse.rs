@@ -4,7 +4,8 @@ use crate::plan::{Firmware, TestPlan};
 
 use super::hygiene::check_hygiene;
 use super::{
-    Compression, Format, Recipe, RecipeError, RootFormat, check_tests, debian, promote, update,
+    Compression, Format, Recipe, RecipeError, RootFormat, accounts, check_tests, credential,
+    debian, disk, network, promote, snippet, system, update,
 };
 
 impl Recipe {
@@ -68,6 +69,12 @@ impl Recipe {
         self.check_paths(text)?;
         promote::check(&self.promote, text)?;
         update::check(self, text)?;
+        accounts::check(self, text)?;
+        credential::check(self, text)?;
+        disk::check_data(self, text)?;
+        network::check(self, text)?;
+        snippet::check(self, text)?;
+        system::check(self, text)?;
         self.check_duplicates(text)
     }
 
@@ -174,13 +181,19 @@ impl Recipe {
         let files = self.files.iter().map(|file| file.path.as_str());
         let links = self.links.iter().map(|link| link.path.as_str());
         for path in files.chain(links) {
-            if !seen.insert(path) {
+            if !seen.insert(path.to_owned()) {
                 let offset = text.rfind(&format!("\"{path}\"")).unwrap_or(0);
                 return Err(RecipeError::at(
                     text,
                     offset,
                     format!("{path} is given twice"),
                 ));
+            }
+        }
+        for file in self.derived_files() {
+            if !seen.insert(file.path.clone()) {
+                let problem = format!("{} is given twice: another table makes it", file.path);
+                return Err(RecipeError::at(text, find_value(text, &file.path), problem));
             }
         }
         check_tests(&self.tests, text)

@@ -15,6 +15,19 @@ pub struct Root {
     pub level: Option<u32>,
     /// Paths left out, as globs: `*` within a name, `**` across names, `?`, `[a-z]`, `{a,b}`.
     pub exclude: Vec<String>,
+    /// True when programs may write to `/etc`: what they write lies on `/var` and lives as long as
+    /// that does. Units are read from the image all the same.
+    #[serde(skip_serializing_if = "is_false")]
+    pub etc_overlay: bool,
+}
+
+// Left out when false, so that recipes without it keep their digest and their lock.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Default for Root {
@@ -24,6 +37,7 @@ impl Default for Root {
             compression: Compression::Zstd,
             level: None,
             exclude: Vec::new(),
+            etc_overlay: false,
         }
     }
 }

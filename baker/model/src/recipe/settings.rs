@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Debian, Directory, Disk, FileEntry, Group, Hygiene, Link, Promote, Root, Services, System,
-    Update, User,
+    Credential, Debian, Directory, Disk, FileEntry, Group, Hygiene, Link, Modules, Network,
+    Promote, Resolver, Root, Services, Snippet, SysctlValue, System, Update, User, snippet,
 };
 use crate::Digest;
 use crate::plan::TestPlan;
@@ -53,6 +53,30 @@ pub struct Recipe {
     /// Units to enable, disable or mask.
     #[serde(default)]
     pub services: Services,
+    /// What the machine is told when it starts.
+    #[serde(default, rename = "credential", skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Credential>,
+    /// Addresses.
+    #[serde(default, rename = "network", skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Network>,
+    /// How names are found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<Resolver>,
+    /// Settings of the running kernel.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctl: BTreeMap<String, SysctlValue>,
+    /// What the running system does with modules.
+    #[serde(default, skip_serializing_if = "Modules::is_default")]
+    pub modules: Modules,
+    /// Accounts in the words of systemd-sysusers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysusers: Vec<Snippet>,
+    /// Files made at boot, in the words of systemd-tmpfiles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tmpfiles: Vec<Snippet>,
+    /// Which units are enabled, in the words of `systemctl preset`.
+    #[serde(default, rename = "preset", skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<Snippet>,
     /// Host name and the like.
     #[serde(default)]
     pub system: System,
@@ -89,11 +113,24 @@ impl Recipe {
         Digest::of(&serde_json::to_vec(self).expect("a recipe holds only plain data"))
     }
 
-    /// The files that the recipe adds: its `[[file]]` tables, and the keyring of `[update]`.
+    /// The files that the recipe adds: its `[[file]]` tables, and those that other tables stand
+    /// for.
     pub fn all_files(&self) -> impl Iterator<Item = Cow<'_, FileEntry>> {
-        let keyring = self.update.as_ref().and_then(Update::keyring_file);
         let files = self.files.iter().map(Cow::Borrowed);
-        files.chain(keyring.map(Cow::Owned))
+        files.chain(self.derived_files().into_iter().map(Cow::Owned))
+    }
+
+    /// The files that tables of settings stand for.
+    pub(super) fn derived_files(&self) -> Vec<FileEntry> {
+        let keyring = self.update.as_ref().and_then(Update::keyring_file);
+        let keys = self.users.iter().filter_map(User::keys_file);
+        let networks = self.networks.iter().enumerate();
+        let networks = networks.map(|(place, network)| network.file(place));
+        let settings = snippet::files(self).into_iter();
+        let all = keyring.into_iter().chain(keys).chain(networks);
+        all.chain(self.system.certificate_files())
+            .chain(settings)
+            .collect()
     }
 }
 
@@ -141,6 +178,10 @@ pub struct Kernel {
     /// Words of the kernel command line; baker adds its root hash.
     #[serde(default)]
     pub command_line: Vec<String>,
+    /// Patterns of the firmware blobs that devices get, below `/usr/lib/firmware`. Those of
+    /// packages that none of them names are left out; without the key all stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Vec<String>>,
 }
 
 /// Which modules the root file system holds.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::RecipeError;
+use super::credential::is_name as is_credential;
 use super::parse::{find_key, find_value};
 use crate::plan::TestPlan;
 
@@ -25,6 +26,7 @@ pub(crate) fn check_tests(tests: &[TestPlan], text: &str) -> Result<(), RecipeEr
         check_name(test.title(), text)?;
         check_machine(test, text)?;
         check_paths(test, text)?;
+        check_outside(test, text)?;
     }
     Ok(())
 }
@@ -55,9 +57,61 @@ fn check_machine(test: &TestPlan, text: &str) -> Result<(), RecipeError> {
             return Err(RecipeError::at(text, find_key(text, key), problem));
         }
     }
-    if test.networks == 0 && !test.http.is_empty() {
-        let problem = "a test with `http` needs a network card; networks is 0".to_owned();
+    if test.networks == 0 && !(test.http.is_empty() && test.ssh.is_empty()) {
+        let problem = "a test with `http` or `ssh` needs a network card; networks is 0".to_owned();
         return Err(RecipeError::at(text, find_key(text, "networks"), problem));
+    }
+    Ok(())
+}
+
+/// Credentials, and what is asked from outside with them.
+fn check_outside(test: &TestPlan, text: &str) -> Result<(), RecipeError> {
+    let refuse =
+        |value: &str, problem| Err(RecipeError::at(text, find_value(text, value), problem));
+    for (place, given) in test.credentials.iter().enumerate() {
+        let name = &given.name;
+        if !is_credential(name) {
+            return refuse(name, format!("`{name}` is no name of a credential"));
+        }
+        if test.credentials[..place]
+            .iter()
+            .any(|other| other.name == *name)
+        {
+            return refuse(name, format!("the credential `{name}` is given twice"));
+        }
+        if given.source().is_none() {
+            let problem = format!(
+                "the credential `{name}` needs one of value, ssh-key, certificate, private-key"
+            );
+            return refuse(name, problem);
+        }
+    }
+    for http in &test.http {
+        let served = |name: &String| {
+            let mut all = test.credentials.iter();
+            all.any(|given| given.certificate.as_ref() == Some(name))
+        };
+        if let Some(name) = http.tls.as_ref().filter(|name| !served(name)) {
+            let problem =
+                format!("no [[test.credential]] gives the machine a certificate `{name}`");
+            return refuse(name, problem);
+        }
+    }
+    for ssh in &test.ssh {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let name = |name: &str| name.starts_with(|c: char| c != '-') && name.chars().all(plain);
+        for word in [&ssh.user, &ssh.key] {
+            if !name(word) {
+                return refuse(
+                    word,
+                    format!("`{word}` is no name: use letters, digits, - and _"),
+                );
+            }
+        }
+        if ssh.refused && !(ssh.run.is_empty() && ssh.contains.is_none()) {
+            let problem = "a login that must be `refused` runs nothing".to_owned();
+            return refuse(&ssh.key, problem);
+        }
     }
     Ok(())
 }

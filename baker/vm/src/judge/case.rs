@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use baker_contract::Check;
-use baker_model::plan::{Day, HttpCheck, JournalCheck, ProbeWay, TestPlan};
+use baker_model::plan::{Day, JournalCheck, ProbeWay, TestPlan};
 use baker_model::{Failure, Verdict};
 
 use super::journal;
 use super::questions::{Item, Source, Stage, items};
 use super::suspicion::{SETTLING, Suspicion};
 use crate::evidence::CheckFact;
+use crate::outside::Outside;
 use crate::subject::{PlanProblem, Subject};
 
 /// After a verdict about the inside the other answers are still taken while they keep coming, no
@@ -113,9 +114,9 @@ impl Case {
     }
 
     /// The requests from outside.
-    pub(crate) fn requests(&self) -> impl Iterator<Item = &HttpCheck> {
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &Outside> {
         self.first.iter().filter_map(|item| match &item.source {
-            Source::Http(check) => Some(check),
+            Source::Outside(check) => Some(check),
             _ => None,
         })
     }
@@ -219,13 +220,13 @@ impl Case {
     }
 
     /// The result of a request from outside.
-    pub(crate) fn http_answered(
+    pub(crate) fn outside_answered(
         &mut self,
         at: Duration,
-        check: &HttpCheck,
+        check: &Outside,
         result: Result<&str, &str>,
     ) {
-        let is_it = |source: &Source| matches!(source, Source::Http(c) if c == check);
+        let is_it = |source: &Source| matches!(source, Source::Outside(c) if c == check);
         let (Ok(found) | Err(found)) = result;
         self.answer_all(at, is_it, result.is_ok(), found);
     }
@@ -339,7 +340,7 @@ impl Case {
     pub(crate) fn waits_outside(&self) -> bool {
         let pairs = self.answers.iter().zip(self.items());
         let mut open = pairs.filter(|(answer, _)| answer.is_none());
-        open.any(|(_, item)| matches!(item.source, Source::Console(_) | Source::Http(_)))
+        open.any(|(_, item)| matches!(item.source, Source::Console(_) | Source::Outside(_)))
     }
 
     /// True while the answers to requests are all that is waited for.

@@ -25,11 +25,12 @@ mod suspicion;
 use std::time::Duration;
 
 use baker_contract::{Check, Order, Report};
-use baker_model::plan::{HttpCheck, ProbeWay};
+use baker_model::plan::ProbeWay;
 use baker_model::{Digest, Failure, Verdict};
 
 use crate::evidence::{Attempt, milliseconds};
 use crate::http::Window;
+use crate::outside::Outside;
 use crate::patience::Patience;
 use crate::qmp::{MachineEvent, ShutdownCause};
 use boot::Boot;
@@ -57,7 +58,7 @@ pub(crate) enum Observation<'a> {
     /// QEMU lives but cannot be spoken to; how, in words.
     Lost(String),
     /// The result of a request from outside: what was found, or what was wrong.
-    Http(&'a HttpCheck, Result<String, String>),
+    Outside(&'a Outside, Result<String, String>),
     /// CPU time that the guest's CPUs have wanted so far.
     Worked(Duration),
     /// Nothing, but time has passed.
@@ -96,7 +97,7 @@ pub(crate) struct Judge {
     cases: Vec<Case>,
     /// Every question and marker; its place is its id on the wire.
     asked: Vec<Asked>,
-    requests: Vec<HttpCheck>,
+    requests: Vec<Outside>,
     boot: Boot,
     past: Vec<Boot>,
     attempts: Vec<Attempt>,
@@ -115,7 +116,7 @@ impl Judge {
     /// A run that starts now (all times count from here).
     pub(crate) fn new(cases: Vec<Case>, rules: Rules, nonce: &str) -> Self {
         let mut asked: Vec<Asked> = Vec::new();
-        let mut requests: Vec<HttpCheck> = Vec::new();
+        let mut requests: Vec<Outside> = Vec::new();
         for case in &cases {
             let checks = [Stage::First, Stage::Second]
                 .into_iter()
@@ -165,10 +166,10 @@ impl Judge {
                 self.boot_over();
             }
             Observation::Lost(how) => self.suspect(at, Failure::QemuDied, &how),
-            Observation::Http(check, result) => {
+            Observation::Outside(check, result) => {
                 let result = result.as_ref().map(String::as_str).map_err(String::as_str);
                 for case in &mut self.cases {
-                    case.http_answered(at, check, result);
+                    case.outside_answered(at, check, result);
                 }
             }
             Observation::Worked(work) => self.boot.progress.worked(work),
@@ -184,7 +185,7 @@ impl Judge {
     }
 
     /// The requests that [`Wish::Requests`] means.
-    pub(crate) fn requests(&self) -> &[HttpCheck] {
+    pub(crate) fn requests(&self) -> &[Outside] {
         &self.requests
     }
 

@@ -3,10 +3,9 @@
 
 use baker_contract::Check;
 use baker_model::Failure;
-use baker_model::plan::{
-    Budget, CommandCheck, FileCheck, FileState, Firmware, HttpCheck, ProbeWay, TestPlan,
-};
+use baker_model::plan::{Budget, CommandCheck, FileCheck, FileState, Firmware, ProbeWay, TestPlan};
 
+use crate::outside::Outside;
 use crate::subject::{PlanProblem, Sizes, Subject};
 
 /// Which boot of a plan it is.
@@ -50,8 +49,8 @@ pub(crate) enum Source {
     },
     /// The console must show this.
     Console(String),
-    /// The answer to this request from outside.
-    Http(HttpCheck),
+    /// The answer to this check from outside.
+    Outside(Outside),
     /// Milliseconds from QEMU's start to the probe's last word.
     HostTime(u64),
     /// Memory in use, KiB.
@@ -89,7 +88,7 @@ pub(crate) fn items(
     way: ProbeWay,
     stage: Stage,
 ) -> Result<Vec<Item>, PlanProblem> {
-    if !plan.http.is_empty() && plan.networks == 0 {
+    if Outside::of(plan).next().is_some() && plan.networks == 0 {
         return Err(PlanProblem::NoNetwork);
     }
     let mut list = List(Vec::new());
@@ -112,9 +111,9 @@ pub(crate) fn items(
             Failure::AssertionFailed,
         );
     }
-    for http in &plan.http {
-        let source = Source::Http(http.clone());
-        list.add(http_text(http), source, Failure::AssertionFailed);
+    for check in Outside::of(plan) {
+        let what = check.text();
+        list.add(what, Source::Outside(check), Failure::AssertionFailed);
     }
     list.restart(plan, stage);
     list.budget(&plan.budget, &subject.sizes)?;
@@ -360,16 +359,4 @@ fn file_check(file: &FileCheck) -> (String, Check) {
         group: file.group.clone(),
     };
     (what, check)
-}
-
-/// An HTTP check for people.
-fn http_text(http: &HttpCheck) -> String {
-    let mut text = format!(
-        "GET {} on port {} gives {}",
-        http.path, http.port, http.status
-    );
-    if let Some(part) = &http.contains {
-        text.push_str(&format!(" with `{part}`"));
-    }
-    text
 }

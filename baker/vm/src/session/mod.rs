@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baker_contract::{Line, Order, Report};
-use baker_model::plan::HttpCheck;
 use baker_model::{Event, Listener, Verdict};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::OwnedWriteHalf;
@@ -25,14 +24,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::child::die_with_parent;
 use crate::evidence::Shutdown;
-use crate::http::{self, Window};
+use crate::http::Window;
 use crate::judge::{Judge, Observation, Wish};
 use crate::lines::{Piece, plain_text};
-use crate::machine::{Attachment, Machine, Sockets};
+use crate::machine::{Attachment, Machine, Sockets, Tpm};
+use crate::outside::{Luggage, Outside};
 use crate::qemu::Qemu;
 use crate::qmp::{MachineEvent, Qmp};
 use crate::smoke::STAGE;
-use crate::work;
+use crate::{tpm, work};
 use connect::Listeners;
 
 /// How often deadlines and the wish to stop are looked at.
@@ -65,6 +65,8 @@ pub(crate) struct Setting<'a> {
     pub screenshot: PathBuf,
     /// A private folder for sockets and the overlay.
     pub private: &'a Path,
+    /// What belongs to the machine's credentials on this side.
+    pub luggage: Arc<Luggage>,
     pub listener: &'a dyn Listener,
     /// True when the run should end without a verdict.
     pub stop: &'a dyn Fn() -> bool,
@@ -102,7 +104,7 @@ pub(crate) enum SessionError {
 enum Input {
     Console(Piece),
     Port(Piece),
-    Http(HttpCheck, Result<String, String>),
+    Outside(Outside, Result<String, String>),
     /// The run state after the CPUs stopped.
     Stopped(io::Result<String>),
 }
@@ -113,6 +115,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         qmp: setting.private.join("qmp"),
         serial: setting.private.join("serial"),
         probe: setting.private.join("probe"),
+        tpm: setting.private.join("tpm"),
         serial_log: setting.serial_log.clone(),
     };
     // QEMU makes the log when it starts; a run that dies before must not leave an older one.
@@ -123,6 +126,11 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
     }
     let argv = setting.machine.argv(Attachment::Observed(&sockets));
     let listeners = Listeners::bind(&sockets, &setting.machine.probe)?;
+    // Dropped, and so killed, when the run is over.
+    let _tpm = match setting.machine.tpm {
+        Tpm::None => None,
+        Tpm::Emulated => Some(tpm::start(&sockets.tpm, setting.private).await?),
+    };
     let child = spawn(setting, &argv)?;
     let (sender, inputs) = mpsc::channel(BACKLOG);
     let (event_sender, events) = mpsc::unbounded_channel();
@@ -287,7 +295,7 @@ impl Session<'_> {
                 self.tell(observation)
             }
             Input::Port(_) => false,
-            Input::Http(check, result) => self.tell(Observation::Http(&check, result)),
+            Input::Outside(check, result) => self.tell(Observation::Outside(&check, result)),
             Input::Stopped(Ok(state)) if state == "running" || state == "shutdown" => false,
             Input::Stopped(state) => {
                 let state = state.unwrap_or_else(|error| error.to_string());
@@ -400,15 +408,16 @@ impl Session<'_> {
         let Some(qmp) = self.qmp.clone() else { return };
         let checks = self.judge.requests().to_vec();
         let sender = self.sender.clone();
+        let luggage = Arc::clone(&self.setting.luggage);
         tokio::spawn(async move {
             let forwards = qmp.forwards().await.unwrap_or_default();
             for check in checks {
-                let host = forwards.iter().find(|(guest, _)| *guest == check.port);
+                let host = forwards.iter().find(|(guest, _)| *guest == check.port());
                 let result = match host {
-                    Some((_, host)) => http::check(&check, *host, window).await,
-                    None => Err(format!("QEMU does not forward port {}", check.port)),
+                    Some((_, host)) => check.ask(*host, window, Arc::clone(&luggage)).await,
+                    None => Err(format!("QEMU does not forward port {}", check.port())),
                 };
-                if sender.send(Input::Http(check, result)).await.is_err() {
+                if sender.send(Input::Outside(check, result)).await.is_err() {
                     return;
                 }
             }

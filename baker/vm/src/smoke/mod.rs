@@ -11,6 +11,7 @@ mod report;
 
 use std::io;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::thread;
 
 use baker_model::event::Outcome as How;
@@ -23,6 +24,7 @@ use crate::environment::Environment;
 use crate::evidence::{Evidence, Retry};
 use crate::judge::{Case, Judge, Rules};
 use crate::machine::{Attachment, Boot, Machine, Watchdog};
+use crate::outside::Luggage;
 use crate::patience::Patience;
 use crate::qemu::Qemu;
 use crate::session::{self, Outcome, SessionError, Setting, Timing};
@@ -85,6 +87,8 @@ pub struct Treatment {
     /// Where the guest's writes are kept: a copy of the disk is made there, and booted. The file
     /// must not exist. None: writes are thrown away. Only for raw disks.
     pub keep_disk: Option<PathBuf>,
+    /// Credentials for the guest, and what belongs to them.
+    pub luggage: Luggage,
 }
 
 /// Why there is no verdict.
@@ -300,6 +304,7 @@ impl Bench<'_> {
             qemu_log: self.work.join(&logs.qemu),
             screenshot: self.work.join(&logs.screenshot),
             private: private.path(),
+            luggage: Arc::new(request.treatment.luggage.clone()),
             listener: request.listener,
             stop: self.stop,
         };

@@ -9,8 +9,10 @@ use baker_model::plan::{ProbeWay, TestPlan};
 use super::medium::copy;
 use super::{SmokeError, SmokeRequest};
 use crate::machine::{
-    Boot, DirectBoot, Disk, Display, Extras, Forward, Machine, Network, OnReset, ProbeOffer, Writes,
+    Boot, DirectBoot, Disk, Display, Extras, Forward, Machine, Network, OnReset, ProbeOffer, Tpm,
+    Writes,
 };
+use crate::outside::Outside;
 use crate::qemu::CpuChoice;
 use crate::subject::{Medium, PlanProblem};
 
@@ -34,7 +36,7 @@ pub(super) fn way(request: &SmokeRequest<'_>) -> Result<ProbeWay, SmokeError> {
     let (first, way) = first?;
     for other in ways {
         let (plan, other) = other?;
-        if other != way || plan.shape() != first.shape() {
+        if other != way || !plan.shares_machine(first) {
             return Err(refused(plan, PlanProblem::OtherMachine));
         }
     }
@@ -72,6 +74,8 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         display: Display::Hidden,
         watchdog: request.treatment.watchdog,
         extras: Extras::default(),
+        tpm: if plan.tpm { Tpm::Emulated } else { Tpm::None },
+        credentials: request.treatment.luggage.credentials.clone(),
     })
 }
 
@@ -119,8 +123,8 @@ fn disk(request: &SmokeRequest<'_>) -> Result<Option<Disk>, SmokeError> {
 }
 
 fn forwards(request: &SmokeRequest<'_>) -> Vec<Forward> {
-    let checks = request.tests.iter().flat_map(|test| &test.plan.http);
-    let mut ports: Vec<u16> = checks.map(|check| check.port).collect();
+    let checks = request.tests.iter().flat_map(|test| Outside::of(test.plan));
+    let mut ports: Vec<u16> = checks.map(|check| check.port()).collect();
     ports.sort_unstable();
     ports.dedup();
     ports

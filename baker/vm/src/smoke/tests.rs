@@ -327,6 +327,8 @@ fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
         display: Display::None,
         watchdog: Watchdog::None,
         extras: Extras::default(),
+        tpm: crate::machine::Tpm::None,
+        credentials: Vec::new(),
     };
     let bench = Bench::new(qemu.clone(), &sector::printing("", sector::POWER_OFF));
     assert!(

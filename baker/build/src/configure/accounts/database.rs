@@ -185,6 +185,28 @@ impl Accounts {
             .map(|group| group.name.as_str())
     }
 
+    /// Adds a group as `addgroup --system` does, unless there is one: the first free number from
+    /// 100 upwards, and a locked password in its own manner.
+    pub(in crate::configure) fn add_system_group(
+        &mut self,
+        name: &str,
+    ) -> Result<(), ConfigureError> {
+        if self.group_number(name).is_some() {
+            return Ok(());
+        }
+        let free = (100..=999).find(|&gid| self.group_with(gid).is_none());
+        let free = free.ok_or_else(|| ConfigureError::Account {
+            kind: "group",
+            name: name.to_owned(),
+            problem: "all numbers from 100 to 999 are taken".to_owned(),
+        })?;
+        self.add_group(name, free)?;
+        if let Some(line) = self.gshadow.last_mut() {
+            *line = format!("{name}:!::");
+        }
+        Ok(())
+    }
+
     /// Adds a group; the caller has made sure that name and number are free.
     pub(super) fn add_group(&mut self, name: &str, gid: u32) -> Result<(), ConfigureError> {
         check("group", name, &[name])?;

@@ -32,6 +32,22 @@ impl Presets {
         Ok(Self(rules))
     }
 
+    /// The rules of these texts, strongest first.
+    pub(in crate::configure) fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
+        Self(texts.flat_map(str::lines).filter_map(rule).collect())
+    }
+
+    /// True when there is no rule.
+    pub(in crate::configure) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As [`Presets::wanted`], for a unit that a rule names; none for others.
+    pub(in crate::configure) fn named(&self, unit: &str) -> Option<Vec<String>> {
+        let named = self.0.iter().any(|rule| rule.matches(unit));
+        named.then(|| self.wanted(unit))
+    }
+
     /// The names to enable for `unit`: itself, instances that a rule lists, or nothing.
     pub(in crate::configure) fn wanted(&self, unit: &str) -> Vec<String> {
         let matched = self.0.iter().find(|rule| rule.matches(unit));

@@ -1,7 +1,7 @@
 //! Runs told as tables: what was seen when, and the verdict that must follow.
 
 use baker_contract::Report;
-use baker_model::plan::{Day, TestPlan};
+use baker_model::plan::{Day, HttpCheck, TestPlan};
 use baker_model::{Digest, Failure, Verdict};
 
 use super::*;
@@ -77,6 +77,7 @@ fn request(port: u16) -> HttpCheck {
         path: "/".into(),
         status: 200,
         contains: None,
+        tls: None,
     }
 }
 
@@ -215,8 +216,8 @@ fn a_pass_needs_every_sign() {
     let with_unit = [good(), vec![(6000, unit_check(true)), (6100, done())]].concat();
     assert_eq!(play(judge(&[UNIT], 0), with_unit).1, Verdict::Passed);
 
-    let requests = [request(0), request(1)];
-    let http = |check| (6500, Observation::Http(check, Ok("status 200".into())));
+    let requests = [request(0), request(1)].map(Outside::Http);
+    let http = |check| (6500, Observation::Outside(check, Ok("status 200".into())));
     let seen = vec![(6000, done()), http(&requests[1]), http(&requests[0])];
     let with_http = [good(), seen].concat();
     assert_eq!(play(judge(&[], 2), with_http), (6500, Verdict::Passed));
@@ -301,8 +302,8 @@ fn what_the_plan_asks_must_be_answered() {
         inactive,
         (Failure::UnitFailed, "inactive (dead)"),
     );
-    let asked = request(0);
-    let http = Observation::Http(&asked, Err("status 500".into()));
+    let asked = Outside::Http(request(0));
+    let http = Observation::Outside(&asked, Err("status 500".into()));
     let answered = vec![(100, hello()), (200, done()), (300, http)];
     check(
         "http",

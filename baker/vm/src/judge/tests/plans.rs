@@ -493,8 +493,8 @@ fn from_outside_only_what_shows_outside_is_a_pass() {
         http: vec![request(80)],
         ..TestPlan::default()
     };
-    let asked = request(80);
-    let http = |result| (6000, Observation::Http(&asked, result));
+    let asked = Outside::Http(request(80));
+    let http = |result| (6000, Observation::Outside(&asked, result));
     let fine = || http(Ok("status 200".to_owned()));
     let console = || {
         vec![
