@@ -6,7 +6,7 @@
 //!
 //! It uses no memory of its own, no standard library, and nothing of the C library but `errno`.
 //! Programs that are linked statically do not see it.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![expect(
     unsafe_code,
     reason = "functions of the C library take pointers that only their callers can vouch for"
@@ -228,6 +228,7 @@ unsafe fn raw(number: usize, first: usize, second: usize) -> isize {
     result
 }
 
+#[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {

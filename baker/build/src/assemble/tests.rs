@@ -360,6 +360,7 @@ fn thread_count_changes_nothing_and_an_interrupt_ends_it() {
         spool: &Spool::new(folder.path()).unwrap(),
         threads: NonZeroUsize::MIN,
         limits: Limits::default(),
+        clashes: Clashes::default(),
         listener: &Silent,
         interrupt: &interrupt,
     });

@@ -23,6 +23,7 @@ fn assembled(packages: &[Fixture], spool: &Spool) -> Assembled {
         spool,
         threads: NonZeroUsize::MIN,
         limits: assemble::Limits::default(),
+        clashes: assemble::Clashes::default(),
         listener: &Silent,
         interrupt: &Interrupt::new(),
     })

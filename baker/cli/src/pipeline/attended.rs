@@ -10,7 +10,7 @@ use baker_model::manifest::FileRole;
 use baker_model::plan::{DiskBus, Firmware, TestPlan};
 use baker_vm::{
     Boot, Disk, Display, Extras, Forward, Machine, Medium, MediumFormat, Network, OnReset,
-    ProbeOffer, Watchdog, Writes,
+    ProbeOffer, Tpm, Watchdog, Writes,
 };
 
 use super::{Booted, Host, host, workdir_failure};
