@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use baker_model::Digest;
 use baker_model::lock::PackageRole;
@@ -54,32 +54,17 @@ fn nasty() -> &'static Locked {
     })
 }
 
-/// Held by those who need to know what is kept of earlier runs.
-static KEPT: Mutex<()> = Mutex::new(());
-
-/// Bakes where it is told to, as if nothing had been kept of earlier runs.
+/// Bakes where it is told to, whatever is kept of earlier runs.
 fn bake_anew(locked: &Locked, sandbox: &str) -> (PathBuf, Said) {
-    for kept in fs::read_dir(locked.baker.store().join("stages"))
-        .into_iter()
-        .flatten()
-    {
-        fs::remove_file(kept.unwrap().path()).ok();
-    }
-    bake(locked, sandbox, sandbox)
+    bake(locked, &["--sandbox", sandbox, "--anew"])
 }
 
-fn bake(locked: &Locked, sandbox: &str, to: &str) -> (PathBuf, Said) {
-    let to = tempfile::Builder::new()
-        .prefix(to)
-        .tempdir_in(locked.baker.home())
-        .unwrap()
-        .keep();
+fn bake(locked: &Locked, more: &[&str]) -> (PathBuf, Said) {
+    let to = tempfile::tempdir_in(locked.baker.home()).unwrap().keep();
     let recipe = locked.recipe.as_os_str();
     let words = ["bake".as_ref(), recipe, "--to".as_ref(), to.as_os_str()];
-    let words = words
-        .into_iter()
-        .chain(["--sandbox".as_ref(), sandbox.as_ref()]);
-    let said = locked.baker.ok(words);
+    let more = more.iter().map(AsRef::as_ref);
+    let said = locked.baker.ok(words.into_iter().chain(more));
     (PathBuf::from(said.stdout.trim()), said)
 }
 
@@ -110,13 +95,12 @@ fn inside(locked: &Locked, command: &str) -> String {
 
 #[test]
 fn scripts_that_run_at_two_times_give_the_same_disk_and_leave_nothing_of_the_run() {
-    let _kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let (first, _) = bake_anew(nasty(), "namespaces");
     let (second, said) = bake_anew(nasty(), "namespaces");
     assert!(said.stderr.contains("ran in namespaces"), "{}", said.stderr);
     assert_eq!(digest(&first, ".raw"), digest(&second, ".raw"));
     assert_eq!(digest(&first, ".cdx.json"), digest(&second, ".cdx.json"));
-    let (third, said) = bake(nasty(), "namespaces", "again");
+    let (third, said) = bake(nasty(), &[]);
     assert!(said.stderr.contains("reused"), "{}", said.stderr);
     assert_eq!(digest(&first, ".raw"), digest(&third, ".raw"));
     let listed = nasty()
@@ -164,7 +148,7 @@ fn scripts_that_run_at_two_times_give_the_same_disk_and_leave_nothing_of_the_run
 
 #[test]
 fn the_record_names_every_script_with_its_digest() {
-    let (draft, _) = bake(nasty(), "namespaces", "record");
+    let (draft, _) = bake(nasty(), &[]);
     let record = record(&draft);
     let ran = record["scripts"].as_array().unwrap();
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
@@ -240,7 +224,6 @@ fn a_machine_gives_the_same_disk_as_namespaces() {
         made = small();
         &made
     };
-    let _kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let (host, _) = bake_anew(locked, "namespaces");
     let (machine, said) = seated(|| bake_anew(locked, "machine"));
     assert!(said.stderr.contains("ran in machine"), "{}", said.stderr);

@@ -102,6 +102,17 @@ pub enum SandboxChoice {
     Machine,
 }
 
+impl SandboxChoice {
+    /// The word behind `--sandbox`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Namespaces => "namespaces",
+            Self::Machine => "machine",
+        }
+    }
+}
+
 /// The config file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

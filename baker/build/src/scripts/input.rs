@@ -62,17 +62,25 @@ pub fn write_input(
 pub fn write_kept(
     job: &Job,
     (archive, size): (&mut impl Read, u64),
+    files: Files<'_>,
     out: &mut (impl Write + Seek),
 ) -> io::Result<()> {
     let job = job.to_bytes();
-    // No files of the sandbox's own: an archive without entries.
-    let files = [0; 2 * BLOCK];
-    write_sections(out, &[job.len() as u64, size, files.len() as u64])?;
+    let mut last = Vec::new();
+    for (path, mode, bytes) in small(files) {
+        append(
+            &header(path, mode, bytes.len() as u64),
+            &mut { bytes },
+            &mut last,
+        )?;
+    }
+    last.extend([0; 2 * BLOCK]);
+    write_sections(out, &[job.len() as u64, size, last.len() as u64])?;
     out.write_all(&job)?;
     if io::copy(archive, out)? != size {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    out.write_all(&files)?;
+    out.write_all(&last)?;
     pad(out)
 }
 

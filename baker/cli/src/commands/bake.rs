@@ -10,7 +10,7 @@ use baker_ship::request::Item;
 
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, Adopted, BakeRequest, BootKeys};
+use crate::pipeline::{self, Adopted, BakeRequest, BootKeys, Kept};
 use crate::source::RecipeFolder;
 
 /// What a draft without keys is.
@@ -49,6 +49,9 @@ pub struct Args {
         conflicts_with = "secure_boot"
     )]
     adopt_signatures: Option<PathBuf>,
+    /// Run packages' scripts again although what they gave is kept
+    #[arg(long)]
+    anew: bool,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -77,6 +80,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         formats: (!args.format.is_empty()).then_some(&args.format[..]),
         adopted: adopted.as_ref(),
         threads: args.threads,
+        kept: if args.anew { Kept::Ignored } else { Kept::Used },
     };
     let draft = pipeline::bake_draft(request, &args.to, context);
     let items = boot_keys.as_ref().map(BootKeys::requested);

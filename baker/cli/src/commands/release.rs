@@ -7,7 +7,7 @@ use baker_fetch::FetchOptions;
 
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, BakeRequest, Ending, Host, Names, ReleaseRequest};
+use crate::pipeline::{self, BakeRequest, Ending, Host, Kept, Names, ReleaseRequest};
 use crate::source::RecipeFolder;
 
 /// The main job: checks the lock, fetches, bakes, tests, signs, and puts the
@@ -109,6 +109,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             formats: None,
             adopted: None,
             threads: args.threads,
+            kept: Kept::Used,
         },
         to: &args.to,
         evidence: &args.evidence,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, BakeRequest};
+use crate::pipeline::{self, BakeRequest, Kept};
 use crate::source::RecipeFolder;
 use baker_model::recipe::Scripts;
 
@@ -47,6 +47,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         formats: None,
         adopted: None,
         threads: None,
+        kept: Kept::Used,
     };
     pipeline::shell(request, &args.command, context)
 }

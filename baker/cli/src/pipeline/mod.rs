@@ -37,7 +37,7 @@ use crate::exit::{Exit, Failure};
 
 pub use adopt::Adopted;
 pub use artefact::Artefact;
-pub use bake::{BakeRequest, bake_draft, refuse_draft, shell};
+pub use bake::{BakeRequest, Kept, bake_draft, refuse_draft, shell};
 pub use boot_keys::{BootKeys, NewKeys};
 pub use bundle::{BundleRequest, bundle, unbundle};
 pub use catalogue::{

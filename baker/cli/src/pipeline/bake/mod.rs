@@ -57,6 +57,17 @@ pub struct BakeRequest<'a> {
     pub adopted: Option<&'a Adopted>,
     /// Threads; all CPUs when not given.
     pub threads: Option<NonZeroUsize>,
+    /// What becomes of results of earlier bakes.
+    pub kept: Kept,
+}
+
+/// What becomes of what scripts gave in an earlier bake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is used when everything that went in is the same.
+    Used,
+    /// They run again: somebody wants to know whether they give the same.
+    Ignored,
 }
 
 /// Bakes into `to/<name>-<version>.draft`.
@@ -145,6 +156,7 @@ pub(super) struct Baking<'a> {
     boot_keys: Option<&'a BootKeys>,
     pub(super) formats: &'a [Format],
     adopted: Option<&'a Adopted>,
+    kept: Kept,
     store: &'a Store,
     pub(super) work: PathBuf,
     pub(super) threads: NonZeroUsize,
@@ -163,6 +175,7 @@ impl<'a> Baking<'a> {
                 .formats
                 .unwrap_or(&request.folder.recipe.disk.formats),
             adopted: request.adopted,
+            kept: request.kept,
             store,
             work: work.to_owned(),
             threads: request.threads.unwrap_or_else(cores),

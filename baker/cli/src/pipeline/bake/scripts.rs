@@ -16,7 +16,7 @@ use baker_model::{Digest, Digester};
 use baker_sandbox::{Errand, Hear, Runner};
 use serde::{Deserialize, Serialize};
 
-use super::{Baking, Names};
+use super::{Baking, Kept, Names};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::sandbox;
 use crate::program::{CLOCK, SANDBOX};
@@ -72,7 +72,11 @@ impl Baking<'_> {
     ) -> Result<(Assembled, Layer), Failure> {
         let plan = self.plan_scripts(kernel)?;
         let key = self.key(&plan);
-        let layer = match self.kept(&key) {
+        let kept = match self.kept {
+            Kept::Used => self.kept(&key),
+            Kept::Ignored => None,
+        };
+        let layer = match kept {
             Some(layer) => self.stage(STAGE, || Ok(layer), |_| "reused".to_owned())?,
             None => self.stage(
                 STAGE,

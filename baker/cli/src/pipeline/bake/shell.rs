@@ -4,15 +4,16 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::Path;
 
-use baker_build::scripts;
+use baker_build::scripts::{self, Files};
 use baker_build::{Spool, kernel};
-use baker_contract::sandbox::{Job, Step};
+use baker_contract::sandbox::{Job, Step, set_clock};
 use baker_sandbox::{Errand, Hear};
 
 use super::{BakeRequest, Baking};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::sandbox;
+use crate::program::CLOCK;
 use crate::workdir::WorkFolder;
 
 /// Bytes copied at a time.
@@ -91,7 +92,12 @@ impl Baking<'_> {
             let tree = self.store.open_verified(&layer.tree, layer.size);
             let mut tree = BufReader::with_capacity(BUFFER, tree.map_err(io::Error::other)?);
             let mut out = BufWriter::with_capacity(BUFFER, File::create_new(path)?);
-            scripts::write_kept(&job, (&mut tree, layer.size), &mut out)?;
+            let clock = set_clock(CLOCK, job.epoch, &job.kernel_release);
+            let files = Files {
+                clock: clock.as_deref(),
+                answers: "",
+            };
+            scripts::write_kept(&job, (&mut tree, layer.size), files, &mut out)?;
             out.flush()
         };
         write().map_err(|error| self.failed(error)).map(|()| 0)
