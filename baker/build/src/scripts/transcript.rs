@@ -125,7 +125,7 @@ impl<'a> Transcript<'a> {
         self.running = Some((ran, at));
     }
 
-    /// The step wrote this; gives the line of dpkg that says what it begins to do, when one came.
+    /// The step wrote this.
     pub fn output(&mut self, bytes: &[u8], at: Duration) {
         for &byte in bytes {
             self.line.push(byte);

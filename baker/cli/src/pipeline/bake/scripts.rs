@@ -84,10 +84,13 @@ impl Baking<'_> {
                 |layer| format!("{} ran in {}", layer.scripts.len(), layer.runner),
             )?,
         };
+        let kept = self.store.open_verified(&layer.tree, layer.size);
+        let kept = kept.map_err(|error| {
+            let help = "run the scripts again: baker bake --anew";
+            self.failed(error).help(help)
+        })?;
         let settle = || -> Result<Assembled, ScriptsError> {
-            let file = self.store.open_verified(&layer.tree, layer.size);
-            let file = file.map_err(|error| ScriptsError::Write(io::Error::other(error)))?;
-            let reader = BufReader::with_capacity(BUFFER, file);
+            let reader = BufReader::with_capacity(BUFFER, kept);
             let interrupt = self.context.interrupt();
             let tree = scripts::import(reader, spool, self.lock.epoch, interrupt)?;
             scripts::settle(tree, assembled, self.lock, spool)
