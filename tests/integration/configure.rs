@@ -236,6 +236,7 @@ impl Network {
         let request = LockRequest {
             recipe,
             previous: None,
+            parent: None,
             guest: &guest,
             files: &[],
             sources: &self.sources,

@@ -142,6 +142,7 @@ impl World {
         call(&LockRequest {
             recipe,
             previous,
+            parent: None,
             guest: &guest,
             files: &[],
             sources: &self.sources,

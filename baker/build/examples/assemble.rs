@@ -133,6 +133,8 @@ fn read_list(text: &str) -> Result<Lock> {
         files: Vec::new(),
         archives: Vec::new(),
         packages: text.lines().map(package).collect::<Result<_>>()?,
+        layers: Vec::new(),
+        stages: Vec::new(),
     })
 }
 

@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let request = LockRequest {
         recipe: &recipe,
         previous: None,
+        parent: None,
         guest: &guest,
         files: &[],
         sources: &sources,
@@ -59,6 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let [package] = package {
         let request = LockRequest {
             previous: Some(&lock),
+            parent: None,
             ..request
         };
         println!("{}", baker_fetch::why(&request, package)?);

@@ -152,8 +152,7 @@ pub fn check(lock: &Lock, store: &Store) -> Vec<StoreError> {
 /// Packages by content: one that serves two purposes is fetched once.
 fn distinct(lock: &Lock) -> Vec<&PackageLock> {
     let mut seen = std::collections::BTreeSet::new();
-    lock.packages
-        .iter()
+    lock.all_packages()
         .filter(|package| seen.insert(package.sha256))
         .collect()
 }

@@ -10,6 +10,7 @@
 
 mod archive;
 pub mod debian;
+mod family;
 mod fetch;
 mod lock;
 mod plan;
@@ -22,7 +23,7 @@ mod update;
 pub use archive::ArchiveError;
 pub use debian::release::{Expiry, ReleaseError};
 pub use fetch::{Check, FetchError, FetchOptions, Fetched, check, fetch};
-pub use lock::{LockError, LockRequest, Updated, lock, update, why};
+pub use lock::{LockError, LockRequest, Parent, Updated, lock, update, why};
 pub use resolve::{ResolveError, Why};
 pub use sources::{Patience, Sources, SourcesError};
 pub use store::{Presence, Store, StoreError};

@@ -3,15 +3,18 @@
 //! Takes a recipe and the sources; gives a lock that names every input by digest. The only stage
 //! that asks the network what there is. Never writes into the recipe's folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use baker_model::event::Outcome;
-use baker_model::lock::{FileLock, GuestLock, LOCK_VERSION, PackageLock, PackageRole};
-use baker_model::recipe::{Debian, Scripts};
-use baker_model::{Event, Interrupt, Listener, Lock, Recipe};
+use baker_model::lock::{
+    FileLock, GuestLock, LOCK_VERSION, PackageLock, PackageRole, StageLock,
+};
+use baker_model::recipe::{Debian, Scripts, Stage};
+use baker_model::{Digest, Event, Interrupt, Listener, Lock, Recipe};
 
 use crate::archive::{self, ArchiveError, Reading, Suites};
 use crate::debian::index::Record;
+use crate::family;
 use crate::plan::{Chosen, Plan};
 use crate::resolve::{self, PackageId, Resolution, ResolveError, Universe, Why};
 use crate::sources::{Sources, archive_of};
@@ -27,6 +30,8 @@ pub struct LockRequest<'a> {
     pub recipe: &'a Recipe,
     /// The lock that is to be replaced: archives older than it are refused.
     pub previous: Option<&'a Lock>,
+    /// The recipe that this one extends: its packages stay as they are.
+    pub parent: Option<Parent<'a>>,
     /// The guest program of this baker.
     pub guest: &'a GuestLock,
     /// The local files that the recipe names.
@@ -43,6 +48,19 @@ pub struct LockRequest<'a> {
     pub interrupt: &'a Interrupt,
 }
 
+/// A recipe that another one extends.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its lock.
+    pub lock: &'a Lock,
+    /// Its answers to its packages' questions.
+    pub answers: &'a str,
+    /// Names of its `[[run]]` commands.
+    pub runs: &'a [String],
+}
+
 /// A recipe cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -57,6 +75,16 @@ pub enum LockError {
     NotLocked {
         /// The package.
         package: String,
+    },
+    /// A package in another version than the recipe has that is extended.
+    #[error("`{asked}` is asked for, and the recipe `{parent}`, which is extended, has {version}")]
+    Pinned {
+        /// As the recipe asks for it.
+        asked: String,
+        /// The recipe that is extended.
+        parent: String,
+        /// The version that it is locked at.
+        version: String,
     },
     /// There is nothing to explain.
     #[error("package `{package}` is not part of the image")]
@@ -115,20 +143,34 @@ pub fn update(request: &LockRequest<'_>, moves: Moves<'_>) -> Result<Updated, Lo
     if let Some(previous) = request.previous.filter(|_| moves != Moves::All) {
         update::add_kept(&mut read, previous, request.store)?;
     }
+    if let Some(parent) = request.parent {
+        update::add_kept(&mut read, parent.lock, request.store)?;
+    }
     let names: Vec<String> = read.archives.iter().map(|a| a.suite.clone()).collect();
-    let plan = Plan::new(recipe, &names)?;
+    let family = family::pinned(recipe, request.parent)?;
+    let plan = Plan::new(&family, &names)?;
     let mut universe = plan.universe(&read)?;
     let chosen = plan.choose(&mut universe, request, &read, moves)?;
     warn_unused(recipe, &chosen.resolution, listener);
 
-    let mut lock = written(request, &universe, &chosen, &read, offered);
+    let mut lock = written(request, &universe, &chosen, &read);
+    let places = Places {
+        suites: &names,
+        read: &read,
+        moves,
+    };
     if recipe.debian.scripts == Scripts::Sandbox {
-        let tools = tools(request, &names, &read, &lock.packages, moves)?;
+        let tools = tools(request, places, &lock.packages)?;
         lock.packages.extend(tools);
         lock.packages.sort();
     }
+    for stage in &recipe.stages {
+        lock.stages.push(self::stage(request, places, stage)?);
+    }
+    lock.layers = family::layers(request.parent);
+    vouch(&mut lock, &read, offered);
     if let Some(previous) = request.previous.filter(|_| moves != Moves::All)
-        && previous.packages == lock.packages
+        && (&previous.packages, &previous.stages) == (&lock.packages, &lock.stages)
     {
         lock.archives.clone_from(&previous.archives);
         lock.epoch = previous.epoch;
@@ -155,7 +197,6 @@ fn written(
     universe: &Universe<'_>,
     chosen: &Chosen,
     read: &Suites,
-    offered: usize,
 ) -> Lock {
     let root = chosen.resolution.packages.iter();
     let root = root.map(|id| (*id, PackageRole::Root));
@@ -171,10 +212,27 @@ fn written(
     packages.sort();
     let mut files = request.files.to_vec();
     files.sort();
-    // Old archives stay as long as they vouch for a package.
-    let used: BTreeSet<usize> = all
-        .iter()
-        .map(|(id, _)| usize::from(universe.record(*id).suite))
+    Lock {
+        version: LOCK_VERSION,
+        recipe: request.recipe.digest(),
+        epoch: 0,
+        guest: request.guest.clone(),
+        files,
+        archives: Vec::new(),
+        packages,
+        layers: Vec::new(),
+        stages: Vec::new(),
+    }
+}
+
+/// Names the archives that vouch for the packages: those that offer now, and old ones as long as
+/// a package is of them; the newest says what time it is.
+fn vouch(lock: &mut Lock, read: &Suites, offered: usize) {
+    let digests: HashSet<Digest> = lock.all_packages().map(|package| package.sha256).collect();
+    let records = read.records.iter();
+    let used: BTreeSet<usize> = records
+        .filter(|record| digests.contains(&record.sha256))
+        .map(|record| usize::from(record.suite))
         .collect();
     let archives = read.archives.iter().enumerate();
     let mut archives: Vec<_> = archives
@@ -184,31 +242,66 @@ fn written(
     archives.sort();
     archives.dedup();
     let dates = archives.iter().map(|archive| archive.date);
-    Lock {
-        version: LOCK_VERSION,
-        recipe: request.recipe.digest(),
-        epoch: dates.max().unwrap_or_default(),
-        guest: request.guest.clone(),
-        files,
-        archives,
-        packages,
-    }
+    lock.epoch = dates.max().unwrap_or_default();
+    lock.archives = archives;
+}
+
+/// Where packages that are only there while something runs are chosen from.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    suites: &'a [String],
+    read: &'a Suites,
+    moves: Moves<'a>,
 }
 
 /// What the packages' own scripts may rely on and the image does without: all that is Essential,
 /// and what the recipe takes as present. They run with it, and it is taken away again.
 fn tools(
     request: &LockRequest<'_>,
-    suites: &[String],
-    read: &Suites,
+    places: Places<'_>,
     root: &[PackageLock],
-    moves: Moves<'_>,
+) -> Result<Vec<PackageLock>, LockError> {
+    let is_root = |package: &&PackageLock| package.role == PackageRole::Root;
+    let known: BTreeSet<&str> = root.iter().filter(is_root).map(name).collect();
+    let inherited = family::tools(request.parent).filter(|tool| !known.contains(name(tool)));
+    let pinned = root.iter().filter(is_root).chain(inherited).map(pin);
+    let previous = request.previous.map_or(&[][..], |lock| &lock.packages);
+    let mut all = everything(request, places, pinned.collect(), previous)?;
+    all.retain(|tool| !known.contains(name(tool)));
+    Ok(all)
+}
+
+/// The packages of a stage: those that it names and all that is Essential.
+fn stage(
+    request: &LockRequest<'_>,
+    places: Places<'_>,
+    stage: &Stage,
+) -> Result<StageLock, LockError> {
+    let of = |lock: &'_ Lock| -> Vec<PackageLock> {
+        let mut stages = lock.stages.iter();
+        let found = stages.find(|known| known.name == stage.name);
+        found.map_or_else(Vec::new, |stage| stage.packages.clone())
+    };
+    let previous = request.previous.map(of).unwrap_or_default();
+    let mut packages = everything(request, places, stage.packages.clone(), &previous)?;
+    packages.sort();
+    Ok(StageLock {
+        name: stage.name.clone(),
+        packages,
+    })
+}
+
+/// These packages, all that they need, and all that is Essential; those of `previous` that may
+/// not move stay where nothing forces them.
+fn everything(
+    request: &LockRequest<'_>,
+    places: Places<'_>,
+    packages: Vec<String>,
+    previous: &[PackageLock],
 ) -> Result<Vec<PackageLock>, LockError> {
     let recipe = request.recipe;
-    let of_root = root.iter().filter(|it| it.role == PackageRole::Root);
-    let pinned = of_root.map(|package| format!("{}={}", package.name, package.version));
     let debian = Debian {
-        packages: pinned.collect(),
+        packages,
         essential: true,
         recommends: false,
         assumed: Vec::new(),
@@ -218,12 +311,9 @@ fn tools(
         debian,
         ..recipe.clone()
     };
-    let plan = Plan::new(&everything, suites)?;
-    let mut universe = plan.universe(read)?;
-    let stays: Vec<PackageId> = match request.previous {
-        Some(previous) => staying_tools(previous, &universe, read, moves),
-        None => Vec::new(),
-    };
+    let plan = Plan::new(&everything, places.suites)?;
+    let mut universe = plan.universe(places.read)?;
+    let stays = staying(previous, &universe, places);
     universe.hold(stays)?;
     let resolution = match plan.resolve(&universe) {
         Err(ResolveError::Unsolvable { .. }) => {
@@ -232,23 +322,17 @@ fn tools(
         }
         other => other?,
     };
-    let locked = resolution
-        .packages
-        .iter()
-        .map(|id| package_lock(&universe, *id, PackageRole::Tool, &read.archives));
-    let is_new = |tool: &PackageLock| {
-        let mut roots = root.iter().filter(|it| it.role == PackageRole::Root);
-        roots.all(|package| package.name != tool.name)
-    };
-    Ok(locked.filter(is_new).collect())
+    let chosen = resolution.packages.iter();
+    Ok(chosen
+        .map(|id| package_lock(&universe, *id, PackageRole::Tool, &places.read.archives))
+        .collect())
 }
 
 /// Tools of the previous lock that may not move and that the archive still has.
-fn staying_tools(
-    previous: &Lock,
+fn staying(
+    previous: &[PackageLock],
     universe: &Universe<'_>,
-    read: &Suites,
-    moves: Moves<'_>,
+    Places { read, moves, .. }: Places<'_>,
 ) -> Vec<PackageId> {
     let is_secured = |name: &str| {
         let candidate = universe.candidate(name).map(|id| universe.record(id).suite);
@@ -261,7 +345,6 @@ fn staying_tools(
         Moves::Security(names) => !is_secured(name) || !(names.is_empty() || names.contains(name)),
     };
     let tools = previous
-        .packages
         .iter()
         .filter(|package| package.role == PackageRole::Tool && stays(&package.name));
     let found = tools.filter_map(|package| {
@@ -269,6 +352,15 @@ fn staying_tools(
         versions.find(|id| *universe.record(*id).version == *package.version)
     });
     found.collect()
+}
+
+fn name(package: &PackageLock) -> &str {
+    &package.name
+}
+
+/// The request for this very version.
+pub(crate) fn pin(package: &PackageLock) -> String {
+    format!("{}={}", package.name, package.version)
 }
 
 /// Every package that differs, with suites and cause.

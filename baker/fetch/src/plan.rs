@@ -73,8 +73,13 @@ impl<'a> Plan<'a> {
         let security = Security::of(read);
         let recipe = request.recipe;
         let previous = request.previous.filter(|_| moves != Moves::All);
-        let (kernel, kernel_cause) = kernel(universe, recipe, previous, &security, moves)?;
-        let (boot, boot_cause) = boot(universe, recipe, previous, &security, moves)?;
+        // Who extends a recipe has its kernel and its loader.
+        let (booted, booting) = match request.parent {
+            Some(parent) => (Some(parent.lock), Moves::Named(&[])),
+            None => (previous, moves),
+        };
+        let (kernel, kernel_cause) = kernel(universe, recipe, booted, &security, booting)?;
+        let (boot, boot_cause) = boot(universe, recipe, booted, &security, booting)?;
         let mut fates = match previous {
             Some(previous) => Fates::of(previous, universe, &security, moves),
             None => Fates::default(),

@@ -95,7 +95,7 @@ pub(crate) fn check_names(
         return Ok(());
     };
     let known = |name: &String| {
-        [kernel, boot].contains(&name.as_str()) || lock.packages.iter().any(|p| p.name == *name)
+        [kernel, boot].contains(&name.as_str()) || lock.all_packages().any(|p| p.name == *name)
     };
     match names.iter().find(|name| !known(name)) {
         None => Ok(()),
@@ -110,7 +110,7 @@ pub(crate) fn check_names(
 pub(crate) fn add_kept(read: &mut Suites, lock: &Lock, store: &Store) -> Result<(), ArchiveError> {
     let offered: HashSet<(&str, &str)> = read.records.iter().map(version_of).collect();
     let mut kept: HashMap<(&str, &str), &PackageLock> = HashMap::new();
-    for package in &lock.packages {
+    for package in lock.all_packages() {
         let is_offered = offered.contains(&(package.name.as_str(), package.version.as_str()));
         let presence = store.presence(&package.sha256, package.size)?;
         if !is_offered && presence == Presence::Present {
@@ -237,18 +237,33 @@ pub(crate) type Pair<'a> = (Option<&'a PackageLock>, Option<&'a PackageLock>);
 /// The packages that differ. Of kernel and boot loader there is one each, whatever its name: the
 /// name of a kernel package holds its version.
 pub(crate) fn pairs<'a>(before: &'a Lock, after: &'a Lock) -> Vec<Pair<'a>> {
+    let mut pairs = pairs_of(&before.packages, &after.packages);
+    let of = |lock: &'a Lock, name: &str| -> &'a [PackageLock] {
+        let stage = lock.stages.iter().find(|stage| stage.name == name);
+        stage.map_or(&[], |stage| &stage.packages)
+    };
+    for stage in &after.stages {
+        pairs.extend(pairs_of(of(before, &stage.name), &stage.packages));
+    }
+    let gone = before.stages.iter();
+    let gone = gone.filter(|stage| of(after, &stage.name).is_empty());
+    pairs.extend(gone.flat_map(|stage| pairs_of(&stage.packages, &[])));
+    pairs
+}
+
+fn pairs_of<'a>(before: &'a [PackageLock], after: &'a [PackageLock]) -> Vec<Pair<'a>> {
     let is_same = |left: &PackageLock, right: &PackageLock| {
         left.role == right.role && (!is_many(left.role) || left.name == right.name)
     };
     let mut pairs: Vec<Pair<'_>> = Vec::new();
-    for new in &after.packages {
-        let old = before.packages.iter().find(|old| is_same(old, new));
+    for new in after {
+        let old = before.iter().find(|old| is_same(old, new));
         if old.is_none_or(|old| (&old.version, old.sha256) != (&new.version, new.sha256)) {
             pairs.push((old, Some(new)));
         }
     }
-    let gone = before.packages.iter();
-    let gone = gone.filter(|old| !after.packages.iter().any(|new| is_same(old, new)));
+    let gone = before.iter();
+    let gone = gone.filter(|old| !after.iter().any(|new| is_same(old, new)));
     pairs.extend(gone.map(|old| (Some(old), None)));
     pairs
 }

@@ -30,6 +30,44 @@ pub struct Lock {
     /// The packages, sorted by name and architecture.
     #[serde(default, rename = "package", skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PackageLock>,
+    /// What the recipe extends, what all others stand on first.
+    #[serde(default, rename = "layer", skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerLock>,
+    /// What the recipe's stages are made of, in the recipe's order.
+    #[serde(default, rename = "stage", skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageLock>,
+}
+
+/// A recipe that is extended: its part of the packages is configured by itself, so that all that
+/// extend it share the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LayerLock {
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Digest of what its lock pins, see [`Lock::pins`].
+    pub pins: Digest,
+    /// The time that its lock shows.
+    pub epoch: i64,
+    /// The recipe's answers to its packages' questions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub answers: String,
+    /// Names of its packages of roles root and tool that are not of a layer before it, sorted.
+    pub packages: Vec<String>,
+    /// Names of its `[[run]]` commands that are not of a layer before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<String>,
+}
+
+/// The packages of a stage; they are no part of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StageLock {
+    /// Name of the stage.
+    pub name: String,
+    /// Its packages, all of role tool, sorted.
+    #[serde(default, rename = "package")]
+    pub packages: Vec<PackageLock>,
 }
 
 /// The guest program.
@@ -137,11 +175,24 @@ pub struct PackageLock {
 }
 
 impl Lock {
+    /// The packages of the image and of all stages; one that several want comes several times.
+    pub fn all_packages(&self) -> impl Iterator<Item = &PackageLock> {
+        let of_stages = self.stages.iter().flat_map(|stage| &stage.packages);
+        self.packages.iter().chain(of_stages)
+    }
+
     /// Digest of the lock's canonical JSON form: layout and comments of the file do not matter.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let canonical = serde_json::to_vec(self).expect("a lock holds only plain data");
         Digest::of(&canonical)
+    }
+
+    /// Digest of the packages and the time: what a recipe that extends this one stands on.
+    #[must_use]
+    pub fn pins(&self) -> Digest {
+        let pinned = serde_json::to_vec(&(self.epoch, &self.packages));
+        Digest::of(&pinned.expect("a lock holds only plain data"))
     }
 
     /// Parses the text of a `recipe.lock`.

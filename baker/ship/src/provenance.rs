@@ -233,7 +233,7 @@ fn materials(manifest: &Manifest, lock: &Lock) -> Vec<Material> {
         )
     });
     let archives = lock.archives.iter().flat_map(of_archive);
-    let packages = lock.packages.iter().map(of_package);
+    let packages = lock.all_packages().map(of_package);
     let guest = material(
         GUEST,
         None,

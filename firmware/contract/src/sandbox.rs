@@ -56,6 +56,8 @@ pub struct Job {
     pub steps: Vec<Step>,
     /// Whether the tree is sent back at the end.
     pub wants_tree: bool,
+    /// Absolute paths of what is sent of it, with all below; everything when there is none.
+    pub outputs: Vec<String>,
 }
 
 /// One program that runs in the tree.
@@ -114,6 +116,10 @@ impl Job {
             out.push(u8::from(step.runs_after_failure));
         }
         out.push(u8::from(self.wants_tree));
+        put_count(&mut out, self.outputs.len());
+        for path in &self.outputs {
+            put_text(&mut out, path);
+        }
         out
     }
 
@@ -135,6 +141,7 @@ impl Job {
             })
         })?;
         let wants_tree = flag(from)?;
+        let outputs = list(from, text)?;
         match from.is_empty() {
             true => Ok(Self {
                 epoch,
@@ -143,6 +150,7 @@ impl Job {
                 environment,
                 steps,
                 wants_tree,
+                outputs,
             }),
             false => Err(damaged("bytes behind the job")),
         }
@@ -317,6 +325,7 @@ mod tests {
                 runs_after_failure: false,
             }],
             wants_tree: true,
+            outputs: vec!["/a".to_owned()],
         }
     }
 

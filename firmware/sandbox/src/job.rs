@@ -45,7 +45,7 @@ pub fn run(
     if job.wants_tree && outcome == steps::Outcome::Good {
         world::uncover()?;
         let mut tree = TreeWriter::new(frames.clone());
-        pack::pack(Path::new("/"), &mut tree).map_err(doing("pack the tree"))?;
+        pack::pack(Path::new("/"), &job.outputs, &mut tree).map_err(doing("pack the tree"))?;
         tree.finish().map_err(doing("send the tree"))?;
     }
     frames.send(&Frame::Done)

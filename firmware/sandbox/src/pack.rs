@@ -10,15 +10,22 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 use tar::{Builder, EntryType, Header};
 
-/// Packs what is below `root`.
-pub fn pack(root: &Path, out: &mut dyn Write) -> io::Result<()> {
+/// Packs what is below `root`; of it only these absolute paths, when there are any.
+pub fn pack(root: &Path, outputs: &[String], out: &mut dyn Write) -> io::Result<()> {
     let metadata = fs::symlink_metadata(root)?;
     let mut packer = Packer {
         device: metadata.dev(),
         builder: Builder::new(out),
         links: HashMap::new(),
     };
-    packer.directory(root, Path::new("."), &metadata)?;
+    if outputs.is_empty() {
+        packer.directory(root, Path::new("."), &metadata)?;
+    }
+    for path in outputs {
+        let name = path.trim_start_matches('/');
+        let entry = packer.entry(&root.join(name), &Path::new(".").join(name));
+        entry.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+    }
     packer.builder.into_inner().map(drop)
 }
 

@@ -173,6 +173,8 @@ pub(crate) fn store(packages: &[Fixture]) -> (Lock, Store) {
         files: Vec::new(),
         archives: Vec::new(),
         packages: Vec::new(),
+        layers: Vec::new(),
+        stages: Vec::new(),
     };
     let mut store = Store::default();
     for package in packages {

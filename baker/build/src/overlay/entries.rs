@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::PathBuf;
 
 use baker_model::lock::FileLock;
 use baker_model::recipe::{FileEntry, FileSource, Mode, Recipe};
@@ -15,14 +15,14 @@ use crate::assemble::{Difference, Fingerprint, landing};
 use crate::{Spool, links};
 
 /// What [`files`] needs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The recipe.
     pub recipe: &'a Recipe,
     /// Names the local files by digest; its epoch is the time of all entries.
     pub lock: &'a Lock,
-    /// The folder that the recipe lies in.
-    pub folder: &'a Path,
+    /// Where a local file lies.
+    pub locate: &'a dyn Fn(&str) -> PathBuf,
     /// Takes the contents of larger files.
     pub spool: &'a Spool,
 }
@@ -151,7 +151,7 @@ fn local(
     path: &TreePath,
     request: &Request<'_>,
 ) -> Result<Content, OverlayError> {
-    let file = request.folder.join(&locked.path);
+    let file = (request.locate)(&locked.path);
     let fail = |source| OverlayError::Local {
         file: file.clone(),
         source,

@@ -88,7 +88,7 @@ fn laid(more: &str, local: &str, change: impl FnOnce(&mut Lock)) -> Result<Tree,
     let request = Request {
         recipe: &recipe,
         lock: &lock,
-        folder: folder.path(),
+        locate: &|name| folder.path().join(name),
         spool: &spool,
     };
     files(&mut tree, request)?;

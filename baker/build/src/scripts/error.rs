@@ -16,6 +16,40 @@ pub enum ScriptsError {
     /// The lock has no dpkg.
     #[error("the lock has no package `dpkg`, which runs the scripts")]
     NoDpkg,
+    /// An input of a command cannot be read.
+    #[error("cannot read the input {path} of a command")]
+    Placed {
+        /// Where the command finds it.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: baker_model::ObjectError,
+    },
+    /// A pattern of outputs is none.
+    #[error("cannot read the pattern `{pattern}` of outputs")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: crate::overlay::PatternError,
+    },
+    /// A command changed what it may not.
+    #[error("it changed what is not among its outputs: {}", listed(.paths))]
+    Undeclared {
+        /// What it changed.
+        paths: Vec<TreePath>,
+    },
+    /// An output cannot be put into the image.
+    #[error("cannot put the output {from} of a stage at {path}: {problem}")]
+    Output {
+        /// Where it is in the stage.
+        from: String,
+        /// Where it belongs.
+        path: String,
+        /// What is in the way.
+        problem: String,
+    },
     /// The input cannot be written.
     #[error("cannot write the input of the sandbox")]
     Write(#[source] io::Error),
@@ -60,4 +94,15 @@ pub enum ScriptsError {
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// How many paths an error names.
+const NAMED: usize = 5;
+
+fn listed(paths: &[TreePath]) -> String {
+    let named: Vec<String> = paths.iter().take(NAMED).map(TreePath::to_string).collect();
+    match paths.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }

@@ -61,6 +61,8 @@ pub fn import(
         match tree.get_mut(&path).filter(|_| path == TreePath::root()) {
             Some(root) => *root = node,
             None => {
+                // What was asked for by its path comes without the directories above it.
+                tree.ensure_parents(&path, epoch)?;
                 tree.insert(path, node)?;
             }
         }

@@ -6,10 +6,10 @@ use baker_contract::sandbox::{Job, SANDBOX_CLOCK, SANDBOX_FILES, write_sections}
 use baker_formats::io::Source as _;
 use baker_formats::tar::{self, Archive, BLOCK, Header};
 use baker_model::lock::PackageLock;
-use baker_model::{Interrupt, Objects, Tree};
+use baker_model::{Digest, Interrupt, Objects, Tree};
 
 use super::plan::{ANSWERS, PACKAGES};
-use super::{Plan, ScriptsError};
+use super::ScriptsError;
 use crate::Spool;
 use crate::assemble::AssembleError;
 
@@ -30,58 +30,99 @@ pub struct Files<'a> {
     pub clock: Option<&'a [u8]>,
     /// Lines for `debconf-set-selections`.
     pub answers: &'a str,
+    /// Inputs of commands.
+    pub placed: &'a [Placed<'a>],
 }
 
-/// Writes the input for a plan: `base` is the assembled tree of [`Plan::base`].
+/// A file that a command reads.
+#[derive(Debug, Clone)]
+pub struct Placed<'a> {
+    /// Absolute path.
+    pub path: String,
+    /// Permissions.
+    pub mode: u16,
+    /// Where its bytes are.
+    pub bytes: PlacedBytes<'a>,
+}
+
+/// The bytes of a file that a command reads.
+#[derive(Debug, Clone, Copy)]
+pub enum PlacedBytes<'a> {
+    /// These.
+    Given(&'a [u8]),
+    /// So many bytes of the store.
+    Stored(Digest, u64),
+}
+
+impl PlacedBytes<'_> {
+    /// Digest of the bytes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Given(bytes) => Digest::of(bytes),
+            Self::Stored(digest, _) => *digest,
+        }
+    }
+
+    const fn size(&self) -> u64 {
+        match self {
+            Self::Given(bytes) => bytes.len() as u64,
+            Self::Stored(_, size) => *size,
+        }
+    }
+}
+
+/// The tree that a job begins with.
+pub enum Start<'a> {
+    /// The assembled tree of [`super::Plan::base`].
+    Assembled(Archive<'a>),
+    /// An archive, of so many bytes, that a sandbox gave before.
+    Kept(&'a mut dyn Read, u64),
+}
+
+impl<'a> Start<'a> {
+    /// With the assembled tree of [`super::Plan::base`].
+    #[must_use]
+    pub fn assembled(tree: &'a Tree, spool: &'a Spool) -> Self {
+        Self::Assembled(Archive::of_tree(tree, spool))
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Assembled(archive) => archive.size(),
+            Self::Kept(_, size) => *size,
+        }
+    }
+}
+
+/// Writes the input for a job: the tree to begin with, the packages, and the small files.
 ///
 /// # Errors
-/// A package cannot be read, or the file cannot be written.
+/// A package or a file cannot be read, the archive ends early, or the file cannot be written.
 pub fn write_input(
-    plan: &Plan,
-    (base, spool): (&Tree, &Spool),
+    (job, packages): (&Job, &[PackageLock]),
+    start: Start<'_>,
     files: Files<'_>,
     inputs: &dyn Objects,
     out: &mut (impl Write + Seek),
     interrupt: &Interrupt,
 ) -> Result<(), ScriptsError> {
-    let job = plan.job.to_bytes();
-    let archive = Archive::of_tree(base, spool);
-    let packages = files_size(plan, files);
-    let sizes = [job.len() as u64, archive.size(), packages];
-    write_sections(out, &sizes).map_err(ScriptsError::Write)?;
-    out.write_all(&job).map_err(ScriptsError::Write)?;
-    copy_archive(&archive, out, interrupt)?;
-    append_files(plan, files, inputs, out, interrupt)?;
-    pad(out).map_err(ScriptsError::Write)
-}
-
-/// Writes the input for a job on a tree that a sandbox gave before: its archive of so many bytes.
-///
-/// # Errors
-/// The archive cannot be read or ends early, or the file cannot be written.
-pub fn write_kept(
-    job: &Job,
-    (archive, size): (&mut impl Read, u64),
-    files: Files<'_>,
-    out: &mut (impl Write + Seek),
-) -> io::Result<()> {
     let job = job.to_bytes();
-    let mut last = Vec::new();
-    for (path, mode, bytes) in small(files) {
-        append(
-            &header(path, mode, bytes.len() as u64),
-            &mut { bytes },
-            &mut last,
-        )?;
+    let last = files_size(packages, files);
+    write_sections(out, &[job.len() as u64, start.size(), last])
+        .and_then(|()| out.write_all(&job))
+        .map_err(ScriptsError::Write)?;
+    match start {
+        Start::Assembled(archive) => copy_archive(&archive, out, interrupt)?,
+        Start::Kept(archive, size) => {
+            let copied = io::copy(archive, out).map_err(ScriptsError::Write)?;
+            if copied != size {
+                return Err(ScriptsError::Write(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
     }
-    last.extend([0; 2 * BLOCK]);
-    write_sections(out, &[job.len() as u64, size, last.len() as u64])?;
-    out.write_all(&job)?;
-    if io::copy(archive, out)? != size {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    out.write_all(&last)?;
-    pad(out)
+    append_files(packages, files, inputs, out, interrupt)?;
+    pad(out).map_err(ScriptsError::Write)
 }
 
 /// Fills up the last sector.
@@ -128,17 +169,24 @@ fn small<'a>(files: Files<'a>) -> Vec<(String, u16, &'a [u8])> {
     small
 }
 
-fn files_size(plan: &Plan, files: Files<'_>) -> u64 {
+fn files_size(packages: &[PackageLock], files: Files<'_>) -> u64 {
     let small = small(files).into_iter();
     let small =
         small.map(|(path, mode, bytes)| entry_size(&header(path, mode, bytes.len() as u64)));
-    let packages = plan.packages.iter().enumerate();
+    let placed = files.placed.iter();
+    let placed = placed.map(|placed| entry_size(&placed_header(placed)));
+    let packages = packages.iter().enumerate();
     let packages = packages.map(|(number, package)| entry_size(&package_header(number, package)));
-    small.chain(packages).sum::<u64>() + 2 * BLOCK as u64
+    small.chain(placed).chain(packages).sum::<u64>() + 2 * BLOCK as u64
 }
 
 fn entry_size(header: &Header) -> u64 {
     tar::encode(header).len() as u64 + header.size.next_multiple_of(BLOCK as u64)
+}
+
+fn placed_header(placed: &Placed<'_>) -> Header {
+    let path = placed.path.trim_start_matches('/').to_owned();
+    header(path, placed.mode, placed.bytes.size())
 }
 
 fn package_header(number: usize, package: &PackageLock) -> Header {
@@ -154,7 +202,7 @@ fn header(path: String, mode: u16, size: u64) -> Header {
 }
 
 fn append_files(
-    plan: &Plan,
+    packages: &[PackageLock],
     files: Files<'_>,
     inputs: &dyn Objects,
     out: &mut impl Write,
@@ -164,7 +212,22 @@ fn append_files(
         let header = header(path, mode, bytes.len() as u64);
         append(&header, &mut { bytes }, out).map_err(ScriptsError::Write)?;
     }
-    for (number, package) in plan.packages.iter().enumerate() {
+    for placed in files.placed {
+        let header = placed_header(placed);
+        let failed = |source| ScriptsError::Placed {
+            path: placed.path.clone(),
+            source,
+        };
+        match placed.bytes {
+            PlacedBytes::Given(bytes) => append(&header, &mut { bytes }, out),
+            PlacedBytes::Stored(digest, _) => {
+                let mut bytes = inputs.open(&digest).map_err(failed)?;
+                append(&header, &mut bytes, out)
+            }
+        }
+        .map_err(ScriptsError::Write)?;
+    }
+    for (number, package) in packages.iter().enumerate() {
         if interrupt.is_raised() {
             return Err(ScriptsError::Interrupted);
         }

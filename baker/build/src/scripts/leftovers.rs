@@ -1,7 +1,9 @@
 //! What scripts leave behind that is no part of an image, by a written list with reasons.
 
+use std::collections::BTreeSet;
+
 use baker_model::Tree;
-use baker_model::tree::Kind;
+use baker_model::tree::{Kind, TreePath};
 use serde::Deserialize;
 
 use super::ScriptsError;
@@ -27,26 +29,42 @@ struct Entry {
     _reason: String,
 }
 
-/// Removes them, and directories that only they were in.
-pub(super) fn remove(tree: &mut Tree) -> Result<(), ScriptsError> {
-    let problem = |problem: String| ScriptsError::Database {
-        path: "baker's list of leftovers".to_owned(),
-        problem,
-    };
-    let list: List = toml::from_str(LIST).map_err(|error| problem(error.to_string()))?;
-    for entry in list.remove {
-        let pattern = Pattern::parse(&entry.path).map_err(|error| problem(error.to_string()))?;
+/// Whether something is one of them.
+pub(super) struct Leftovers(Vec<(Pattern, bool)>);
+
+impl Leftovers {
+    /// Reads the list.
+    pub(super) fn read() -> Result<Self, ScriptsError> {
+        let problem = |problem: String| ScriptsError::Database {
+            path: "baker's list of leftovers".to_owned(),
+            problem,
+        };
+        let list: List = toml::from_str(LIST).map_err(|error| problem(error.to_string()))?;
+        let entries = list.remove.iter().map(|entry| {
+            let pattern = Pattern::parse(&entry.path);
+            let pattern = pattern.map_err(|error| problem(error.to_string()))?;
+            Ok((pattern, entry.keep_directories))
+        });
+        entries.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether it is one.
+    pub(super) fn has(&self, path: &TreePath, is_directory: bool) -> bool {
+        let mut entries = self.0.iter();
+        entries.any(|(pattern, keeps)| !(*keeps && is_directory) && pattern.matches(path))
+    }
+
+    /// Removes them, and directories that only they were in; all but what is `wanted`.
+    pub(super) fn remove(&self, tree: &mut Tree, wanted: &BTreeSet<TreePath>) {
         tree.retain(|path, node| {
-            let is_kept = entry.keep_directories && node.kind == Kind::Directory;
-            path.is_root() || is_kept || !pattern.matches(path)
+            let is_directory = node.kind == Kind::Directory;
+            path.is_root() || wanted.contains(path) || !self.has(path, is_directory)
         });
     }
-    Ok(())
 }
-
 #[cfg(test)]
 mod tests {
-    use baker_model::tree::{Content, Metadata, Node, Origin, TreePath};
+    use baker_model::tree::{Content, Metadata, Node, Origin};
 
     use super::*;
 
@@ -73,7 +91,8 @@ mod tests {
             };
             tree.insert(path, node).unwrap();
         }
-        remove(&mut tree).unwrap();
+        let all = Leftovers::read().unwrap();
+        all.remove(&mut tree, &BTreeSet::new());
         for (path, stays) in paths {
             let found = tree.get(&TreePath::new(path).unwrap()).is_some();
             assert_eq!(found, stays, "{path}");

@@ -5,10 +5,15 @@
 //! Never runs anything itself, and never decides where the job runs.
 //!
 //! dpkg is the one of the archive: order, triggers, diversions, alternatives and questions are its
-//! own. The packages that it needs, and whatever else is Essential, are there while scripts run
+//! own. The recipe's own commands ([`commands`]) run in the same sandbox: on that tree, which they
+//! may change as far as they said ([`Survey`]), or in one of their own ([`graft`]).
+//!
+//! The packages that dpkg needs, and whatever else is Essential, are there while scripts run
 //! and taken away afterwards unless the recipe has them.
 
+mod changes;
 mod error;
+mod graft;
 mod import;
 mod input;
 mod leftovers;
@@ -16,9 +21,11 @@ mod plan;
 mod settle;
 mod transcript;
 
+pub use changes::Survey;
 pub use error::ScriptsError;
+pub use graft::{STAGE_EFFECT, graft};
 pub use import::import;
-pub use input::{Files, write_input, write_kept};
-pub use plan::{Plan, PlanRequest, plan};
-pub use settle::{EFFECT, settle};
+pub use input::{Files, Placed, PlacedBytes, Start, write_input};
+pub use plan::{CommandRequest, Ground, Plan, PlanRequest, commands, plan};
+pub use settle::{EFFECT, RUN_EFFECT, settle};
 pub use transcript::{Digests, Failed, Ran, Transcript};

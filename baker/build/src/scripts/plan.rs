@@ -4,7 +4,7 @@
 //! all else of them happens as for any other. Every other package is unpacked by dpkg when what it
 //! names in `Pre-Depends` is configured, and configured at the end, when dpkg decides the order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use baker_contract::sandbox::{Job, SANDBOX_FILES, Step};
 use baker_model::lock::{PackageLock, PackageRole};
@@ -60,6 +60,8 @@ pub(super) const ANSWERS: &str = "answers";
 pub struct PlanRequest<'a> {
     /// Which packages.
     pub lock: &'a Lock,
+    /// What is there before they come.
+    pub ground: Ground,
     /// Where the package files are.
     pub inputs: &'a dyn Objects,
     /// Lines for `debconf-set-selections`.
@@ -68,6 +70,51 @@ pub struct PlanRequest<'a> {
     pub host_name: &'a str,
     /// What `uname -r` says.
     pub kernel_release: &'a str,
+}
+
+/// What packages are installed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// Nothing: what dpkg itself stands on is put there first.
+    Bare,
+    /// A tree in which packages were installed before, all that is Essential among them.
+    Installed,
+}
+
+/// What commands are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandRequest<'a> {
+    /// The programs and their arguments.
+    pub commands: &'a [Vec<String>],
+    /// Variables beside those that scripts have.
+    pub more: &'a BTreeMap<String, String>,
+    /// Seconds since 1970-01-01 UTC that clocks show.
+    pub epoch: i64,
+    /// Name of the host.
+    pub host_name: &'a str,
+    /// What `uname -r` says.
+    pub kernel_release: &'a str,
+    /// What is wanted of the tree afterwards; all of it when empty.
+    pub outputs: &'a [String],
+}
+
+/// The job of commands that are no scripts of packages.
+#[must_use]
+pub fn commands(request: CommandRequest<'_>) -> Job {
+    let mut environment = environment(request.epoch);
+    environment.retain(|(name, _)| !request.more.contains_key(name));
+    let more = request.more.iter();
+    environment.extend(more.map(|(name, value)| (name.clone(), value.clone())));
+    let steps = request.commands.iter().map(|words| step(words.clone()));
+    Job {
+        epoch: request.epoch,
+        host_name: request.host_name.to_owned(),
+        kernel_release: request.kernel_release.to_owned(),
+        environment,
+        steps: steps.collect(),
+        wants_tree: true,
+        outputs: request.outputs.to_vec(),
+    }
 }
 
 /// What to do, and what for.
@@ -93,7 +140,8 @@ pub fn plan(request: PlanRequest<'_>) -> Result<Plan, ScriptsError> {
     let wanted = wanted.filter(|package| roles.contains(&package.role));
     let packages = wanted.map(|lock| known(lock, request.inputs));
     let packages: Vec<Package> = packages.collect::<Result<_, _>>()?;
-    if packages.iter().all(|package| package.lock.name != "dpkg") {
+    let is_bare = request.ground == Ground::Bare;
+    if is_bare && packages.iter().all(|package| package.lock.name != "dpkg") {
         return Err(ScriptsError::NoDpkg);
     }
     let digests = packages.iter().flat_map(|package| {
@@ -104,7 +152,10 @@ pub fn plan(request: PlanRequest<'_>) -> Result<Plan, ScriptsError> {
         })
     });
     let digests = digests.collect();
-    let base = base(&packages);
+    let base = match request.ground {
+        Ground::Bare => base(&packages),
+        Ground::Installed => BTreeSet::new(),
+    };
     let ordered = order::configuration_order(&packages);
     let (first, rest): (Vec<&Package>, Vec<&Package>) = ordered
         .into_iter()
@@ -112,9 +163,6 @@ pub fn plan(request: PlanRequest<'_>) -> Result<Plan, ScriptsError> {
     let ordered: Vec<&Package> = first.iter().chain(&rest).copied().collect();
     let steps = steps(&first, &rest, !request.answers.is_empty());
     let epoch = request.lock.epoch;
-    let environment = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut environment = environment.to_vec();
-    environment.push(("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string()));
     let mut base = request.lock.clone();
     base.packages = first.iter().map(|package| as_root(&package.lock)).collect();
     base.packages.sort();
@@ -125,12 +173,20 @@ pub fn plan(request: PlanRequest<'_>) -> Result<Plan, ScriptsError> {
             epoch,
             host_name: request.host_name.to_owned(),
             kernel_release: request.kernel_release.to_owned(),
-            environment,
+            environment: environment(epoch),
             steps,
             wants_tree: true,
+            outputs: Vec::new(),
         },
         digests,
     })
+}
+
+fn environment(epoch: i64) -> Vec<(String, String)> {
+    let all = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut all = all.to_vec();
+    all.push(("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string()));
+    all
 }
 
 fn as_root(lock: &PackageLock) -> PackageLock {
@@ -152,7 +208,7 @@ fn known(lock: &PackageLock, inputs: &dyn Objects) -> Result<Package, ScriptsErr
             .into_iter()
             .filter_map(|script| Some((script, control.remove(script.name())?)))
             .collect(),
-        members: std::collections::BTreeMap::new(),
+        members: BTreeMap::new(),
         paths: Vec::new(),
     })
 }
@@ -179,8 +235,10 @@ fn steps(first: &[&Package], rest: &[&Package], has_answers: bool) -> Vec<Step> 
         (from..from + packages.len()).map(package_file).collect()
     };
     // Everything that it depends on is unpacked already, though dpkg knows nothing of it.
-    let force = ["--force-depends", "--install"];
-    steps.push(dpkg(&force, files(0, first)));
+    if !first.is_empty() {
+        let force = ["--force-depends", "--install"];
+        steps.push(dpkg(&force, files(0, first)));
+    }
     if has_answers {
         let answers = format!("/{SANDBOX_FILES}/{ANSWERS}");
         steps.push(step(["debconf-set-selections".to_owned(), answers]));

@@ -6,7 +6,8 @@ use baker_model::lock::PackageRole;
 use baker_model::tree::{Kind, Node, Origin, TreePath};
 use baker_model::{Lock, Tree};
 
-use super::{ScriptsError, leftovers};
+use super::ScriptsError;
+use super::leftovers::Leftovers;
 use crate::{Assembled, Spool};
 
 /// Who made what no package ships.
@@ -27,8 +28,12 @@ const SHADOW: &str = "etc/shadow";
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
+/// Who made what the recipe's commands made.
+pub const RUN_EFFECT: &str = "run";
+
 /// Puts the tree in the place of the assembled one. What is as a package shipped it keeps its
-/// owner and its time; all else was made by scripts and shows the lock's time.
+/// owner and its time; all else was made by scripts, or is `made` by commands of the recipe, and
+/// shows the lock's time.
 ///
 /// # Errors
 /// dpkg's database cannot be read, or the tree does not hold together.
@@ -36,10 +41,11 @@ pub fn settle(
     mut tree: Tree,
     assembled: Assembled,
     lock: &Lock,
+    made: &BTreeSet<TreePath>,
     spool: &Spool,
 ) -> Result<Assembled, ScriptsError> {
-    remove_tools(&mut tree, &assembled.tree, lock, spool)?;
-    leftovers::remove(&mut tree)?;
+    remove_tools(&mut tree, &assembled.tree, (lock, made), spool)?;
+    Leftovers::read()?.remove(&mut tree, made);
     remove_dangling(&mut tree)?;
     still_shadow(&mut tree, lock.epoch, spool)?;
     for (path, node) in tree.walk_mut() {
@@ -50,8 +56,9 @@ pub fn settle(
                 node.origin = shipped.origin.clone();
             }
             None => {
+                let effect = if made.contains(path) { RUN_EFFECT } else { EFFECT };
                 node.metadata.mtime = lock.epoch;
-                node.origin = Origin::Effect(EFFECT);
+                node.origin = Origin::Effect(effect);
             }
         }
     }
@@ -93,7 +100,7 @@ fn take_over_database(tree: &mut Tree, assembled: &Tree) -> Result<(), ScriptsEr
 fn remove_tools(
     tree: &mut Tree,
     assembled: &Tree,
-    lock: &Lock,
+    (lock, made): (&Lock, &BTreeSet<TreePath>),
     spool: &Spool,
 ) -> Result<(), ScriptsError> {
     let diverted = diversions(tree, spool)?;
@@ -121,7 +128,10 @@ fn remove_tools(
         }
     }
     let is_tools = |path: &TreePath| {
-        paths.contains(path) && !stays.contains(path) && assembled.get(path).is_none()
+        paths.contains(path)
+            && !stays.contains(path)
+            && !made.contains(path)
+            && assembled.get(path).is_none()
     };
     tree.retain(|path, node| node.kind == Kind::Directory || !is_tools(path));
     // Directories go from the innermost out, when nothing is in them.

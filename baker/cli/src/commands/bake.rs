@@ -24,6 +24,9 @@ const NO_BOOT_KEYS: &str =
 pub struct Args {
     /// Folder of the recipe
     recipe: PathBuf,
+    /// Profile of the recipe
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Folder that gets the draft
     #[arg(long, default_value = "out/drafts", value_name = "FOLDER")]
     to: PathBuf,
@@ -59,7 +62,7 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let folder = RecipeFolder::read(&args.recipe)?;
+    let folder = RecipeFolder::read_profile(&args.recipe, args.profile.as_deref())?;
     let lock = folder.checked_lock()?;
     let boot_keys = match (&args.boot_request, args.secure_boot.as_deref()) {
         (Some(_), Some(certificates)) => Some(BootKeys::elsewhere(certificates)?),

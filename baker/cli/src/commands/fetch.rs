@@ -14,6 +14,9 @@ use crate::source::RecipeFolder;
 pub struct Args {
     /// Folder of the recipe
     recipe: PathBuf,
+    /// Profile of the recipe
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Downloads at once
     #[arg(long, default_value_t = 6, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=16))]
     jobs: u16,
@@ -24,7 +27,7 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let folder = RecipeFolder::read(&args.recipe)?;
+    let folder = RecipeFolder::read_profile(&args.recipe, args.profile.as_deref())?;
     let lock = folder.checked_lock()?;
     let check = if args.check {
         Check::Digest

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use baker_fetch::{LockRequest, Moves, Sources, Store};
+use baker_fetch::{LockRequest, Moves, Parent, Sources, Store};
 use baker_model::Lock;
 use baker_model::lock::{FileLock, GuestLock};
 
@@ -23,6 +23,9 @@ use crate::workdir::write_atomically;
 pub struct Args {
     /// Folder of the recipe
     recipe: PathBuf,
+    /// Profile of the recipe, which has a lock of its own
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// With --update or --security-only: the packages that may move; all, when
     /// none is named
     #[arg(value_name = "PACKAGE", requires = "moving")]
@@ -65,7 +68,7 @@ impl Args {
 
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let folder = RecipeFolder::read(&args.recipe)?;
+    let folder = RecipeFolder::read_profile(&args.recipe, args.profile.as_deref())?;
     if args.check {
         let lock = folder.checked_lock()?;
         return context.answer(
@@ -82,9 +85,16 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     let (guest, files) = (guest::lock(folder.recipe.architecture)?, folder.files()?);
     let (sources, store) = (context.sources()?, context.store()?);
+    let parent = folder.parent()?;
+    let parent = parent.as_ref().map(|(parent, lock)| Parent {
+        name: &parent.name,
+        lock,
+        answers: &parent.answers,
+        runs: &parent.runs,
+    });
     let request = request(
         &folder,
-        previous.as_ref(),
+        (previous.as_ref(), parent),
         (&guest, &files),
         &sources,
         &store,
@@ -115,14 +125,14 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 fn nothing_to(folder: &RecipeFolder, act: &str) -> Failure {
-    let problem = format!("{} has no recipe.lock to {act}", folder.path.display());
-    let help = format!("run: baker lock {}", folder.path.display());
+    let problem = format!("there is no {} to {act}", folder.lock_path().display());
+    let help = format!("run: baker lock {}", folder.words());
     Failure::message(Exit::Fetch, problem).help(help)
 }
 
 fn request<'a>(
     folder: &'a RecipeFolder,
-    previous: Option<&'a Lock>,
+    (previous, parent): (Option<&'a Lock>, Option<Parent<'a>>),
     (guest, files): (&'a GuestLock, &'a [FileLock]),
     sources: &'a Sources,
     store: &'a Store,
@@ -136,6 +146,7 @@ fn request<'a>(
     Ok(LockRequest {
         recipe: &folder.recipe,
         previous,
+        parent,
         guest,
         files,
         sources,
@@ -153,7 +164,7 @@ fn refresh(folder: &RecipeFolder, context: &Context) -> Result<(), Failure> {
     };
     if previous.recipe != folder.recipe.digest() {
         let problem = "the recipe was edited after it was locked; its packages may differ now";
-        let help = format!("run: baker lock {}", folder.path.display());
+        let help = format!("run: baker lock {}", folder.words());
         return Err(Failure::message(Exit::Fetch, problem).help(help));
     }
     let lock = Lock {

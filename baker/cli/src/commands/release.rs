@@ -17,6 +17,9 @@ pub struct Args {
     /// Folder of the recipe
     #[arg(required_unless_present = "from_bundle")]
     recipe: Option<PathBuf>,
+    /// Profile of the recipe
+    #[arg(long, value_name = "NAME", conflicts_with = "from_bundle")]
+    profile: Option<String>,
     /// Make the release of this bundle again, without a network, and refuse
     /// what differs from it
     #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
@@ -63,7 +66,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let path = bundle
         .as_ref()
         .map_or(given, |bundle| bundle.recipe.as_path());
-    let mut folder = RecipeFolder::read(path)?;
+    let mut folder = RecipeFolder::read_profile(path, args.profile.as_deref())?;
     if let Some(bundle) = &bundle {
         folder.source.clone_from(&bundle.manifest.source);
     }

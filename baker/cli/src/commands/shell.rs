@@ -15,6 +15,9 @@ use baker_model::recipe::Scripts;
 pub struct Args {
     /// Folder of the recipe
     recipe: PathBuf,
+    /// Profile of the recipe
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Which stage has just ended
     #[arg(long, value_name = "STAGE", default_value = "configure")]
     at: Stage,
@@ -33,7 +36,7 @@ enum Stage {
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let Stage::Configure = args.at;
-    let folder = RecipeFolder::read(&args.recipe)?;
+    let folder = RecipeFolder::read_profile(&args.recipe, args.profile.as_deref())?;
     if folder.recipe.debian.scripts != Scripts::Sandbox {
         let problem = "no script of this recipe runs: there is nothing to look into while baking";
         let help = "look into the result: baker inspect DRAFT; or write scripts = \"sandbox\"";

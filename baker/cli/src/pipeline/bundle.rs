@@ -238,7 +238,7 @@ fn add_inputs(
     let mut add = |digest: &Digest| {
         places.insert(format!("inputs/{digest}"), Place::File(store.path(digest)));
     };
-    for package in &lock.packages {
+    for package in lock.all_packages() {
         let presence = store.presence(&package.sha256, package.size)?;
         let is_there = presence == Presence::Present;
         let name = &package.name;

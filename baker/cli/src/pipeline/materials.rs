@@ -61,7 +61,7 @@ pub fn stages(is_signed: bool, formats: &[Format]) -> Vec<String> {
 pub fn keep_local(folder: &RecipeFolder, lock: &Lock, store: &Store) -> Result<(), StoreError> {
     for file in &lock.files {
         if store.presence(&file.sha256, file.size)? != Presence::Present {
-            store.put_file(&folder.path.join(&file.path))?;
+            store.put_file(&folder.locate(&file.path))?;
         }
     }
     Ok(())

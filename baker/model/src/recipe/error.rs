@@ -15,6 +15,12 @@ pub struct RecipeError {
 }
 
 impl RecipeError {
+    /// What is wrong with a text that is no TOML.
+    #[must_use]
+    pub fn syntax(text: &str, error: &toml::de::Error) -> Self {
+        super::text_error(text, error)
+    }
+
     /// An error at a byte offset of `text`.
     pub(crate) fn at(text: &str, offset: usize, problem: impl Into<String>) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];

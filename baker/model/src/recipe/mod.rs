@@ -9,12 +9,14 @@ mod debian;
 mod disk;
 mod entries;
 mod error;
+pub mod family;
 mod format;
 mod hygiene;
 mod network;
 mod parse;
 mod promote;
 mod root;
+mod run;
 mod schema;
 mod settings;
 #[cfg(test)]
@@ -37,8 +39,11 @@ pub use parse::is_name;
 pub(crate) use parse::{find_value, text_error};
 pub use promote::{CHANNELS, Promote, is_channel_name};
 pub use root::{Compression, Root, RootFormat};
+pub use run::{Input, Output, Run, Stage};
 pub use schema::schema;
-pub use settings::{Architecture, Boot, Kernel, ModuleWord, Recipe, RootModules, Sbom};
+pub use settings::{
+    Architecture, Boot, Kernel, ModuleWord, Profiles, Recipe, RootModules, Sbom,
+};
 pub use snippet::{Modules, Snippet, SysctlValue};
 pub use system::{BUILT_IN, CERTIFICATES, Services, System};
 pub(crate) use tests_table::check_tests;

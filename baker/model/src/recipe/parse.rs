@@ -5,7 +5,7 @@ use crate::plan::{Firmware, TestPlan};
 use super::hygiene::check_hygiene;
 use super::{
     Compression, Format, Recipe, RecipeError, RootFormat, accounts, check_tests, credential,
-    debian, disk, network, promote, snippet, system, update,
+    debian, disk, network, promote, run, snippet, system, update,
 };
 
 impl Recipe {
@@ -64,7 +64,12 @@ impl Recipe {
         {
             return fail("level", format!("level {level} is outside 1 to {highest}"));
         }
+        if let Some(name) = self.profiles.0.iter().find(|name| !is_name(name)) {
+            let problem = format!("`{name}` is no name of a profile: use a-z, 0-9 and -");
+            return Err(RecipeError::at(text, 0, problem));
+        }
         debian::check(&self.debian, text)?;
+        run::check(self, text)?;
         check_hygiene(&self.hygiene, text)?;
         self.check_paths(text)?;
         promote::check(&self.promote, text)?;

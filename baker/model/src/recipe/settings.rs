@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Credential, Debian, Directory, Disk, FileEntry, Group, Hygiene, Link, Modules, Network,
-    Promote, Resolver, Root, Services, Snippet, SysctlValue, System, Update, User, snippet,
+    Promote, Resolver, Root, Run, Services, Snippet, Stage, SysctlValue, System, Update, User,
+    snippet,
 };
 use crate::Digest;
 use crate::plan::TestPlan;
@@ -25,6 +26,13 @@ pub struct Recipe {
     /// One line about it.
     #[serde(default)]
     pub summary: String,
+    /// Folder of the recipe that this one extends, relative to its own.
+    // It is merged before a whole recipe is parsed, and says nothing of the result.
+    #[serde(default, skip_serializing)]
+    pub extends: Option<String>,
+    /// Variants of the recipe, each with keys of a recipe that are merged into this one.
+    #[serde(default, skip_serializing, rename = "profile")]
+    pub profiles: Profiles,
     /// Architecture of the target.
     #[serde(default)]
     pub architecture: Architecture,
@@ -35,6 +43,12 @@ pub struct Recipe {
     /// Stub and boot loader.
     #[serde(default)]
     pub boot: Boot,
+    /// Commands that run in the tree while it is baked.
+    #[serde(default, rename = "run", skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
+    /// Trees of their own that files of the image are made in.
+    #[serde(default, rename = "stage", skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
     /// Files to add.
     #[serde(default, rename = "file")]
     pub files: Vec<FileEntry>,
@@ -131,6 +145,18 @@ impl Recipe {
         all.chain(self.system.certificate_files())
             .chain(settings)
             .collect()
+    }
+}
+
+/// Names of the profiles. What they hold counts when one is asked for, and is parsed then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(from = "BTreeMap<String, toml::Table>")]
+#[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
+pub struct Profiles(pub Vec<String>);
+
+impl From<BTreeMap<String, toml::Table>> for Profiles {
+    fn from(tables: BTreeMap<String, toml::Table>) -> Self {
+        Self(tables.into_keys().collect())
     }
 }
 

@@ -74,6 +74,8 @@ pub(crate) fn lock() -> Lock {
             package("libc++", PackageRole::Root),
             package("linux", PackageRole::Kernel),
         ],
+        layers: Vec::new(),
+        stages: Vec::new(),
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod boot;
 mod root;
+mod sandboxed;
 mod scripts;
 mod shell;
+mod stages;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -17,7 +19,7 @@ use baker_build::{Spool, assemble, describe, hygiene};
 use baker_fetch::Store;
 use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
-use baker_model::recipe::{Format, Scripts};
+use baker_model::recipe::Format;
 use baker_model::{Digest, Event, Lock, Manifest};
 
 pub(super) use self::boot::initrd_modules;
@@ -193,21 +195,20 @@ impl Baking<'_> {
             let kernel = scope.spawn(|| self.kernel(&spool));
             // Read once, long before the manifest asks for it.
             scope.spawn(program::digest);
-            match self.folder.recipe.debian.scripts {
-                Scripts::Builtin => (self.root(&spool, None), joined(kernel)),
-                Scripts::Sandbox => {
-                    // A machine for the scripts boots the very kernel.
-                    let kernel = joined(kernel);
-                    let parts = kernel.as_ref().ok().map(|(kernel, _)| kernel);
-                    (self.root(&spool, parts), kernel)
-                }
+            if !self.folder.recipe.needs_sandbox() {
+                return (self.root(&spool, None), joined(kernel));
             }
+            // A machine for the scripts boots the very kernel.
+            let kernel = joined(kernel);
+            let parts = kernel.as_ref().ok().map(|(kernel, _)| kernel);
+            (self.root(&spool, parts), kernel)
         });
         let (root, (kernel, boot)) = (root?, kernel?);
         let Root {
             tree: mut root,
             texts: packages,
             ran,
+            stages,
         } = root;
         self.install_modules(&mut root, &kernel, &spool)?;
         self.leave_out(&mut root)?;
@@ -256,12 +257,9 @@ impl Baking<'_> {
         let mut pieces = self.formats(out, &parts)?;
         let written = materials::write(&documents, &Names::of(&self.folder.recipe), out);
         pieces.extend(written.map_err(|error| self.failed(error))?);
-        if let Some(ran) = ran {
-            pieces.push(
-                ran.write(out, &Names::of(&self.folder.recipe))
-                    .map_err(|error| self.failed(error))?,
-            );
-        }
+        let names = Names::of(&self.folder.recipe);
+        let record = scripts::write_record(ran.as_ref(), &stages, out, &names);
+        pieces.extend(record.map_err(|error| self.failed(error))?);
         let mut manifest = self.finish(out, &sealed, pieces)?;
         let terms = &self.folder.recipe.hygiene;
         manifest.waivers.extend(hygiene.waivers(terms));

@@ -13,7 +13,7 @@ use baker_model::recipe::Scripts;
 use baker_model::{Digest, Tree};
 
 use super::super::{hygiene as hygiene_gate, materials, smoke};
-use super::scripts::Layer;
+use super::sandboxed::Layer;
 use super::{Baking, size};
 use crate::exit::Failure;
 
@@ -31,6 +31,8 @@ pub(super) struct Root {
     pub(super) texts: Vec<PackageText>,
     /// What the packages' scripts did, when they ran.
     pub(super) ran: Option<Layer>,
+    /// What the recipe's stages made.
+    pub(super) stages: Vec<Layer>,
 }
 
 impl Baking<'_> {
@@ -106,12 +108,21 @@ impl Baking<'_> {
             let (scripted, layer) = self.scripts(assembled, kernel, spool)?;
             (assembled, ran) = (scripted, Some(layer));
         }
-        self.stage(
+        let stages = match kernel {
+            Some(kernel) => self.stages(kernel, spool)?,
+            None => Vec::new(),
+        };
+        let (tree, _) = self.stage(
             configure::STAGE,
-            || self.configured(assembled, spool),
+            || self.configured(assembled, &stages, spool),
             |(_, report)| format!("{} scripts covered", report.scripts.len()),
-        )
-        .map(|(tree, _)| Root { tree, texts, ran })
+        )?;
+        Ok(Root {
+            tree,
+            texts,
+            ran,
+            stages,
+        })
     }
 
     /// Owner and digests of every file.
@@ -127,10 +138,12 @@ impl Baking<'_> {
         )
     }
 
-    /// Effects and accounts, then the recipe's own files, then all that must see those.
+    /// Effects and accounts, then what stages made and the recipe's own files, then all that must
+    /// see those.
     pub(super) fn configured(
         &self,
         assembled: Assembled,
+        stages: &[Layer],
         spool: &Spool,
     ) -> Result<(Tree, configure::ConfigureReport), Failure> {
         let (recipe, epoch) = (&self.folder.recipe, self.lock.epoch);
@@ -141,10 +154,12 @@ impl Baking<'_> {
             self.failed(error).help_if(help)
         };
         overlay::identity(&mut configured.tree, recipe, spool, epoch).map_err(overlay)?;
+        self.take_outputs(&mut configured.tree, stages, spool)?;
+        let locate = |name: &str| self.folder.locate(name);
         let request = overlay::Request {
             recipe,
             lock: self.lock,
-            folder: &self.folder.path,
+            locate: &locate,
             spool,
         };
         overlay::files(&mut configured.tree, request).map_err(overlay)?;

@@ -1,237 +1,402 @@
-//! The packages' own scripts: planned, run in a sandbox unless that was done before, and their
-//! tree taken over.
+//! The packages' own scripts and the recipe's commands, as a chain of layers: each stands on the
+//! one below, is named by all that went into it, and is run in a sandbox unless it is kept.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, BufReader};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use baker_build::describe::{Bytes, Piece};
-use baker_build::scripts::{self, Failed, Files, Plan, PlanRequest, Ran, ScriptsError, Transcript};
+use baker_build::scripts::{
+    self, CommandRequest, Digests, Ground, Placed, PlacedBytes, Plan, PlanRequest, Ran,
+    ScriptsError, Start, Survey,
+};
 use baker_build::{Assembled, Spool, assemble, kernel};
-use baker_contract::sandbox::set_clock;
+use baker_model::lock::{LayerLock, PackageLock, PackageRole};
 use baker_model::manifest::FileRole;
-use baker_model::recipe::Preseed;
-use baker_model::{Digest, Digester};
-use baker_sandbox::{Errand, Hear, Runner};
-use serde::{Deserialize, Serialize};
+use baker_model::recipe::{FileSource, Input, Preseed, Run};
+use baker_model::tree::TreePath;
+use baker_model::{Digest, Digester, Lock};
+use serde::Serialize;
 
-use super::{Baking, Kept, Names};
+use super::sandboxed::{Layer, Opened, Task};
+use super::{Baking, Names};
 use crate::exit::{Exit, Failure};
-use crate::pipeline::sandbox;
 use crate::program::{CLOCK, SANDBOX};
 
 /// Name of the stage in events.
 const STAGE: &str = "scripts";
 
 /// What a host is called while packages are installed: the image's own name comes later.
-const HOST_NAME: &str = "baker";
+pub(super) const HOST_NAME: &str = "baker";
 
 /// Version of the stage: another one makes other trees of the same inputs.
-const VERSION: &str = "baker-scripts-1";
+const VERSION: &str = "baker-scripts-2";
 
-/// Bytes read or written at a time.
-const BUFFER: usize = 1 << 20;
-
-/// What a sandbox gave, as the store keeps it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in super::super) struct Layer {
-    /// Where it ran.
-    runner: String,
-    /// Digest of the archive of the tree.
-    pub(super) tree: Digest,
-    /// Its size.
-    pub(super) size: u64,
-    /// What ran.
-    scripts: Vec<Ran>,
+/// One layer of the chain.
+pub(super) struct Link<'a> {
+    /// Name for people.
+    name: String,
+    work: Work<'a>,
+    /// The time that its clocks show.
+    epoch: i64,
+    /// All that goes into it and into those below.
+    pub(super) key: Digest,
 }
 
-impl Layer {
-    /// Writes the record into the draft.
-    pub(super) fn write(&self, out: &Path, names: &Names) -> io::Result<Piece> {
-        let path = out.join(&names.scripts);
-        let mut bytes = serde_json::to_vec_pretty(self)?;
-        bytes.push(b'\n');
-        fs::write(&path, bytes)?;
-        Ok(Piece {
-            name: names.scripts.clone(),
-            role: FileRole::Scripts,
-            bytes: Bytes::File(path),
-        })
+/// A chain while it grows.
+struct Chain<'a> {
+    links: Vec<Link<'a>>,
+    /// Release of the kernel.
+    release: &'a str,
+}
+
+impl<'a> Chain<'a> {
+    fn push(&mut self, name: &str, work: Work<'a>, epoch: i64) {
+        let below = self.links.last().map(|link| link.key);
+        self.links.push(Link {
+            key: key(&work, below, epoch, self.release),
+            name: name.to_owned(),
+            work,
+            epoch,
+        });
     }
 }
 
+/// What is done for a layer.
+enum Work<'a> {
+    /// Packages are installed.
+    Packages {
+        lock: Box<Lock>,
+        answers: Cow<'a, str>,
+    },
+    /// A command is run.
+    Run(&'a Run, Vec<Placed<'a>>),
+}
+
+/// What ran for an image, as the draft has it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Record<'a> {
+    runner: &'a str,
+    tree: Digest,
+    size: u64,
+    scripts: &'a [Ran],
+    #[serde(skip_serializing_if = "<[Layer]>::is_empty")]
+    stages: &'a [Layer],
+}
+
+/// Writes the record into the draft.
+pub(super) fn write_record(
+    layer: Option<&Layer>,
+    stages: &[Layer],
+    out: &Path,
+    names: &Names,
+) -> io::Result<Option<Piece>> {
+    let Some(first) = layer.or(stages.first()) else {
+        return Ok(None);
+    };
+    let record = Record {
+        runner: &first.runner,
+        tree: first.tree,
+        size: first.size,
+        scripts: layer.map_or(&[], |layer| &layer.scripts),
+        stages,
+    };
+    let path = out.join(&names.scripts);
+    let mut bytes = serde_json::to_vec_pretty(&record)?;
+    bytes.push(b'\n');
+    fs::write(&path, bytes)?;
+    Ok(Some(Piece {
+        name: names.scripts.clone(),
+        role: FileRole::Scripts,
+        bytes: Bytes::File(path),
+    }))
+}
+
 impl Baking<'_> {
-    /// The root as the scripts leave it, and the record of what they did.
+    /// The root as scripts and commands leave it, and the record of what they did.
     pub(super) fn scripts(
         &self,
         assembled: Assembled,
         kernel: &kernel::KernelParts,
         spool: &Spool,
     ) -> Result<(Assembled, Layer), Failure> {
-        let plan = self.plan_scripts(kernel)?;
-        let key = self.key(&plan);
-        let kept = match self.kept {
-            Kept::Used => self.kept(&key),
-            Kept::Ignored => None,
-        };
-        let layer = match kept {
-            Some(layer) => self.stage(STAGE, || Ok(layer), |_| "reused".to_owned())?,
-            None => self.stage(
-                STAGE,
-                || self.run_scripts(&plan, &key, kernel, spool),
-                |layer| format!("{} ran in {}", layer.scripts.len(), layer.runner),
-            )?,
-        };
-        let kept = self.store.open_verified(&layer.tree, layer.size);
-        let kept = kept.map_err(|error| {
-            let help = "run the scripts again: baker bake --anew";
-            self.failed(error).help(help)
-        })?;
+        let links = self.links(&kernel.release)?;
+        let layer = self.layer(&links, (kernel, spool))?;
+        let opened = self.opened(&layer)?;
+        let made = layer.made.iter().map(TreePath::new);
+        let made: BTreeSet<TreePath> = made
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.failed(error))?;
         let settle = || -> Result<Assembled, ScriptsError> {
-            let reader = BufReader::with_capacity(BUFFER, kept);
             let interrupt = self.context.interrupt();
-            let tree = scripts::import(reader, spool, self.lock.epoch, interrupt)?;
-            scripts::settle(tree, assembled, self.lock, spool)
+            let tree = scripts::import(opened.archive, spool, self.lock.epoch, interrupt)?;
+            scripts::settle(tree, assembled, self.lock, &made, spool)
         };
         let assembled = settle().map_err(|error| self.failed(error))?;
         Ok((assembled, layer))
     }
 
-    pub(super) fn plan_scripts(&self, kernel: &kernel::KernelParts) -> Result<Plan, Failure> {
-        let plan = scripts::plan(PlanRequest {
-            lock: self.lock,
-            inputs: self.store,
-            answers: &self.answers(),
+    /// The chain of the recipe: what it extends first.
+    pub(super) fn links<'a>(&'a self, release: &'a str) -> Result<Vec<Link<'a>>, Failure> {
+        let recipe = &self.folder.recipe;
+        let mut chain = Chain {
+            links: Vec::new(),
+            release,
+        };
+        let known = self.lock.layers.iter();
+        let known: BTreeSet<&str> = known
+            .flat_map(|layer| layer.packages.iter().map(String::as_str))
+            .collect();
+        let mut ran: BTreeSet<&str> = BTreeSet::new();
+        for layer in &self.lock.layers {
+            chain.push(&layer.recipe, self.packages_of(layer), layer.epoch);
+            for name in &layer.runs {
+                if let Some(run) = recipe.runs.iter().find(|run| run.name == *name) {
+                    let work = Work::Run(run, self.placed(&run.inputs)?);
+                    chain.push(name, work, layer.epoch);
+                    ran.insert(name);
+                }
+            }
+        }
+        let is_own = |package: &&PackageLock| {
+            let is_there = matches!(package.role, PackageRole::Root | PackageRole::Tool);
+            is_there && !known.contains(package.name.as_str())
+        };
+        let own: Vec<PackageLock> = self.lock.packages.iter().filter(is_own).cloned().collect();
+        if !own.is_empty() {
+            let answers = recipe.debian.preseeds.iter().map(Preseed::line).collect();
+            let work = self.installs(own, self.lock.epoch, Cow::Owned(answers));
+            chain.push(&recipe.name, work, self.lock.epoch);
+        }
+        for run in recipe.runs.iter().filter(|run| !ran.contains(run.name.as_str())) {
+            let work = Work::Run(run, self.placed(&run.inputs)?);
+            chain.push(&run.name, work, self.lock.epoch);
+        }
+        Ok(chain.links)
+    }
+
+    /// The chain of a set of packages by itself.
+    pub(super) fn alone(
+        &self,
+        name: &str,
+        packages: &[PackageLock],
+        release: &str,
+    ) -> Link<'static> {
+        let epoch = self.lock.epoch;
+        let work = self.installs(packages.to_vec(), epoch, Cow::Borrowed(""));
+        let key = key(&work, None, epoch, release);
+        Link {
+            name: name.to_owned(),
+            work,
+            epoch,
+            key,
+        }
+    }
+
+    fn packages_of<'a>(&self, layer: &'a LayerLock) -> Work<'a> {
+        let names: BTreeSet<&str> = layer.packages.iter().map(String::as_str).collect();
+        let is_its = |package: &&PackageLock| {
+            let is_there = matches!(package.role, PackageRole::Root | PackageRole::Tool);
+            is_there && names.contains(package.name.as_str())
+        };
+        let packages = self.lock.packages.iter().filter(is_its).cloned().collect();
+        self.installs(packages, layer.epoch, Cow::Borrowed(&layer.answers))
+    }
+
+    fn installs<'a>(
+        &self,
+        packages: Vec<PackageLock>,
+        epoch: i64,
+        answers: Cow<'a, str>,
+    ) -> Work<'a> {
+        let lock = Lock {
+            packages,
+            epoch,
+            ..self.lock.clone()
+        };
+        Work::Packages {
+            lock: Box::new(lock),
+            answers,
+        }
+    }
+
+    /// The files that a command reads.
+    pub(super) fn placed<'a>(&'a self, inputs: &'a [Input]) -> Result<Vec<Placed<'a>>, Failure> {
+        let mut placed = Vec::new();
+        for input in inputs {
+            let mut add = |path: String, bytes| {
+                let mode = input.mode.0;
+                placed.push(Placed { path, mode, bytes });
+            };
+            let source = match input.source() {
+                FileSource::Content(text) => {
+                    add(input.path.clone(), PlacedBytes::Given(text.as_bytes()));
+                    continue;
+                }
+                FileSource::Local(source) => source.trim_end_matches('/'),
+            };
+            let mut found = false;
+            for file in &self.lock.files {
+                let Some(rest) = file.path.strip_prefix(source) else {
+                    continue;
+                };
+                if rest.is_empty() || rest.starts_with('/') {
+                    let path = format!("{}{rest}", input.path);
+                    add(path, PlacedBytes::Stored(file.sha256, file.size));
+                    found = true;
+                }
+            }
+            if !found {
+                let problem = format!("the lock names no file of the input {source}");
+                let help = format!("run: baker lock {}", self.folder.words());
+                return Err(Failure::message(Exit::Build, problem).help(help));
+            }
+        }
+        Ok(placed)
+    }
+
+    /// The last layer of a chain: kept, or made on the highest that is kept.
+    pub(super) fn layer(
+        &self,
+        links: &[Link<'_>],
+        host: (&kernel::KernelParts, &Spool),
+    ) -> Result<Layer, Failure> {
+        let kept = links.iter().enumerate().rev();
+        let mut kept = kept.filter_map(|(at, link)| Some((at, self.usable(&link.key)?)));
+        let (mut next, mut below) = match kept.next() {
+            Some((at, layer)) => (at + 1, Some(layer)),
+            None => (0, None),
+        };
+        if let (true, Some(layer)) = (next == links.len(), &below) {
+            return self.stage(STAGE, || Ok(layer.clone()), |_| "reused".to_owned());
+        }
+        while let Some(link) = links.get(next) {
+            let layer = self.stage(
+                STAGE,
+                || self.add(link, below.as_ref(), host),
+                |layer| {
+                    let before = below.as_ref().map_or(0, |below| below.scripts.len());
+                    let count = layer.scripts.len() - before;
+                    format!("{}: {count} ran in {}", link.name, layer.runner)
+                },
+            )?;
+            below = Some(layer);
+            next += 1;
+        }
+        below.ok_or_else(|| Failure::message(Exit::Internal, "a chain without a layer"))
+    }
+
+    /// Makes one layer on another, and keeps it.
+    fn add(
+        &self,
+        link: &Link<'_>,
+        below: Option<&Layer>,
+        host: (&kernel::KernelParts, &Spool),
+    ) -> Result<Layer, Failure> {
+        let mut layer = match &link.work {
+            Work::Packages { lock, answers } => {
+                let plan = self.plan(lock, answers, below, &host.0.release)?;
+                let task = package_task(&link.name, &plan, answers);
+                let input = self.input_path();
+                self.write_packages(&plan, &task, below, host.1, &input)?;
+                self.perform(&task, &input, host)?
+            }
+            Work::Run(run, placed) => {
+                let below = below.ok_or_else(|| {
+                    Failure::message(Exit::Internal, "a command without packages below it")
+                })?;
+                self.run_command(run, placed, (link.epoch, below), host)?
+            }
+        };
+        if let Some(below) = below {
+            layer.scripts.splice(0..0, below.scripts.iter().cloned());
+            let mut made: BTreeSet<String> = below.made.iter().cloned().collect();
+            made.extend(layer.made);
+            layer.made = made.into_iter().collect();
+        }
+        self.keep(&link.key, &layer)?;
+        Ok(layer)
+    }
+
+    fn run_command(
+        &self,
+        run: &Run,
+        placed: &[Placed<'_>],
+        (epoch, below): (i64, &Layer),
+        host: (&kernel::KernelParts, &Spool),
+    ) -> Result<Layer, Failure> {
+        let job = scripts::commands(CommandRequest {
+            commands: std::slice::from_ref(&run.command),
+            more: &run.environment,
+            epoch,
             host_name: HOST_NAME,
-            kernel_release: &kernel.release,
+            kernel_release: &host.0.release,
+            outputs: &[],
+        });
+        let task = Task {
+            name: &run.name,
+            job: &job,
+            digests: &Digests::new(),
+            packages: &[],
+            answers: "",
+            placed,
+        };
+        let input = self.input_path();
+        let Opened { mut archive, size } = self.opened(below)?;
+        self.write_task(&task, Start::Kept(&mut archive, size), &input)?;
+        let mut layer = self.perform(&task, &input, host)?;
+        let survey = |layer: &Layer| -> Result<Survey, Failure> {
+            let archive: BufReader<_> = self.opened(layer)?.archive;
+            let survey = Survey::read(archive, self.context.interrupt());
+            survey.map_err(|error| self.failed(error))
+        };
+        let (before, after) = (survey(below)?, survey(&layer)?);
+        let made = before.declared(&after, &run.outputs).map_err(|error| {
+            let help = "add it to `outputs`, or let the command work in /tmp";
+            let context = format!("the command `{}` of [[run]] cannot be used", run.name);
+            self.failed(error).context(context).help(help)
+        })?;
+        layer.made = made.iter().map(TreePath::to_string).collect();
+        Ok(layer)
+    }
+
+    /// The plan for the packages of a layer.
+    fn plan(
+        &self,
+        lock: &Lock,
+        answers: &str,
+        below: Option<&Layer>,
+        release: &str,
+    ) -> Result<Plan, Failure> {
+        let plan = scripts::plan(PlanRequest {
+            lock,
+            ground: match below {
+                None => Ground::Bare,
+                Some(_) => Ground::Installed,
+            },
+            inputs: self.store,
+            answers,
+            host_name: HOST_NAME,
+            kernel_release: release,
         });
         plan.map_err(|error| self.failed(error))
     }
 
-    /// The recipe's answers to questions of packages.
-    fn answers(&self) -> String {
-        let preseeds = self.folder.recipe.debian.preseeds.iter();
-        preseeds.map(Preseed::line).collect()
-    }
-
-    /// Decides whether a run can be reused: everything that goes into the sandbox.
-    pub(super) fn key(&self, plan: &Plan) -> Digest {
-        let mut digester = Digester::new();
-        digester.update(VERSION.as_bytes());
-        digester.update(Digest::of(SANDBOX).as_bytes());
-        digester.update(Digest::of(CLOCK).as_bytes());
-        digester.update(Digest::of(&plan.job.to_bytes()).as_bytes());
-        digester.update(Digest::of(self.answers().as_bytes()).as_bytes());
-        for package in &plan.packages {
-            digester.update(package.sha256.as_bytes());
-        }
-        digester.finish()
-    }
-
-    /// What an earlier run with the same inputs gave; none when there is none, or not any more.
-    pub(super) fn kept(&self, key: &Digest) -> Option<Layer> {
-        let text = fs::read(self.layer_path(key)).ok()?;
-        let layer: Layer = serde_json::from_slice(&text).ok()?;
-        let presence = self.store.presence(&layer.tree, layer.size).ok()?;
-        (presence == baker_fetch::Presence::Present).then_some(layer)
-    }
-
-    fn layer_path(&self, key: &Digest) -> std::path::PathBuf {
-        self.store.stages().join(format!("scripts-{key}.json"))
-    }
-
-    fn run_scripts(
+    fn write_packages(
         &self,
         plan: &Plan,
-        key: &Digest,
-        kernel: &kernel::KernelParts,
-        spool: &Spool,
-    ) -> Result<Layer, Failure> {
-        let input = self.work.join("sandbox.input");
-        self.write_input(plan, spool, &input)?;
-        let runner = sandbox::choose(&sandbox::Needs {
-            recipe: &self.folder.recipe,
-            kernel,
-            spool,
-            work: &self.work,
-            epoch: self.lock.epoch,
-            context: self.context,
-        })?;
-        let archive = self.work.join("sandbox.tar");
-        let scripts = self.hear(plan, &*runner, &input, &archive)?;
-        let kept = self.store.put_file(&archive);
-        let (tree, size) = kept.map_err(|error| self.failed(error))?;
-        for path in [&input, &archive] {
-            fs::remove_file(path).map_err(|error| self.failed(error))?;
-        }
-        let layer = Layer {
-            runner: runner.kind().name().to_owned(),
-            tree,
-            size,
-            scripts,
-        };
-        self.keep(key, &layer).map_err(|error| self.failed(error))?;
-        Ok(layer)
-    }
-
-    fn hear(
-        &self,
-        plan: &Plan,
-        runner: &dyn Runner,
-        input: &Path,
-        archive: &Path,
-    ) -> Result<Vec<Ran>, Failure> {
-        let out = File::create_new(archive).map_err(|error| self.failed(error))?;
-        let mut taker = Taker {
-            transcript: Transcript::new(&plan.job.steps, &plan.digests),
-            out: BufWriter::with_capacity(BUFFER, out),
-            start: Instant::now(),
-        };
-        let errand = Errand {
-            input,
-            interrupt: self.context.interrupt(),
-        };
-        let ran = runner.run(errand, &mut taker);
-        ran.map_err(|error| sandbox::failure(self.context, error))?;
-        taker.out.flush().map_err(|error| self.failed(error))?;
-        let finished = taker.transcript.finish();
-        finished.map_err(|failed| self.script_failed(&failed))
-    }
-
-    fn script_failed(&self, failed: &Failed) -> Failure {
-        let Failed {
-            package,
-            what,
-            code,
-            last,
-        } = failed;
-        let who = match package {
-            Some(package) => format!("package `{package}` cannot be installed: {what}"),
-            None => format!("`{what}` ended with code {code}"),
-        };
-        let text = format!("{who}\nits last lines:\n{last}");
-        let recipe = self.folder.path.display();
-        let help = format!("look into it: baker shell {recipe} --at configure");
-        Failure::message(Exit::Build, text).help(help)
-    }
-
-    fn keep(&self, key: &Digest, layer: &Layer) -> io::Result<()> {
-        let folder = self.store.stages();
-        fs::create_dir_all(&folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-        serde_json::to_writer(&mut file, layer)?;
-        file.persist(self.layer_path(key))?;
-        Ok(())
-    }
-
-    pub(super) fn write_input(
-        &self,
-        plan: &Plan,
+        task: &Task<'_>,
+        below: Option<&Layer>,
         spool: &Spool,
         path: &Path,
     ) -> Result<(), Failure> {
+        if let Some(below) = below {
+            let Opened { mut archive, size } = self.opened(below)?;
+            return self.write_task(task, Start::Kept(&mut archive, size), path);
+        }
         let request = assemble::Request {
             lock: &plan.base,
             inputs: self.store,
@@ -243,49 +408,131 @@ impl Baking<'_> {
             interrupt: self.context.interrupt(),
         };
         let base = assemble::assemble(request).map_err(|error| self.assembly(error))?;
-        let file = File::create_new(path).map_err(|error| self.failed(error))?;
-        let mut out = BufWriter::with_capacity(BUFFER, file);
-        let answers = self.answers();
-        let clock = set_clock(CLOCK, plan.job.epoch, &plan.job.kernel_release);
-        let files = Files {
-            clock: clock.as_deref(),
-            answers: &answers,
+        self.write_task(task, Start::assembled(&base.tree, spool), path)
+    }
+
+    /// Writes the input for looking into the packages' part of the chain: `change` makes of the
+    /// job what is wanted. Gives the number of steps that come before what it adds.
+    pub(super) fn write_look(
+        &self,
+        links: &[Link<'_>],
+        host: (&kernel::KernelParts, &Spool),
+        look: baker_contract::sandbox::Step,
+        path: &Path,
+    ) -> Result<usize, Failure> {
+        let is_packages = |link: &Link<'_>| matches!(link.work, Work::Packages { .. });
+        let last = links.iter().rposition(is_packages);
+        let Some((last, below)) = last.and_then(|last| links[..=last].split_last()) else {
+            return Err(Failure::message(Exit::Internal, "a chain without packages"));
         };
-        let interrupt = self.context.interrupt();
-        let base = (&base.tree, spool);
-        scripts::write_input(plan, base, files, self.store, &mut out, interrupt)
-            .map_err(|error| self.failed(error))?;
-        out.flush().map_err(|error| self.failed(error))
+        let Work::Packages { lock, answers } = &last.work else {
+            return Err(Failure::message(Exit::Internal, "a chain without packages"));
+        };
+        let (digests, release) = (Digests::new(), &host.0.release);
+        if let Some(layer) = self.kept(&last.key) {
+            let mut job = scripts::commands(CommandRequest {
+                commands: &[],
+                more: &std::collections::BTreeMap::new(),
+                epoch: last.epoch,
+                host_name: HOST_NAME,
+                kernel_release: release,
+                outputs: &[],
+            });
+            job.wants_tree = false;
+            job.steps.push(look);
+            let task = Task {
+                name: &last.name,
+                job: &job,
+                digests: &digests,
+                packages: &[],
+                answers: "",
+                placed: &[],
+            };
+            let Opened { mut archive, size } = self.opened(&layer)?;
+            self.write_task(&task, Start::Kept(&mut archive, size), path)?;
+            return Ok(0);
+        }
+        let below = match below.is_empty() {
+            true => None,
+            false => Some(self.layer(below, host)?),
+        };
+        let mut plan = self.plan(lock, answers, below.as_ref(), release)?;
+        plan.job.wants_tree = false;
+        let before = plan.job.steps.len();
+        plan.job.steps.push(look);
+        let task = package_task(&last.name, &plan, answers);
+        self.write_packages(&plan, &task, below.as_ref(), host.1, path)?;
+        Ok(before)
     }
 }
 
-/// Takes what comes out of the sandbox.
-struct Taker<'a> {
-    transcript: Transcript<'a>,
-    out: BufWriter<File>,
-    start: Instant,
-}
-
-impl Taker<'_> {
-    fn at(&self) -> Duration {
-        self.start.elapsed()
+fn package_task<'a>(name: &'a str, plan: &'a Plan, answers: &'a str) -> Task<'a> {
+    Task {
+        name,
+        job: &plan.job,
+        digests: &plan.digests,
+        packages: &plan.packages,
+        answers,
+        placed: &[],
     }
 }
 
-impl Hear for Taker<'_> {
-    fn started(&mut self, step: u32) {
-        self.transcript.started(step, self.at());
+/// Names a layer by everything that goes into the sandbox. Only what the lock and the recipe say
+/// is needed for it: no package is read.
+fn key(work: &Work<'_>, below: Option<Digest>, epoch: i64, release: &str) -> Digest {
+    let mut key = Key::new("packages", below, epoch, release);
+    match work {
+        Work::Packages { lock, answers } => {
+            key.add(answers.as_bytes());
+            for package in &lock.packages {
+                key.add(package.sha256.as_bytes());
+            }
+            key.0.finish()
+        }
+        Work::Run(run, placed) => {
+            let words = (&run.command, &run.environment, &run.outputs);
+            command_key("run", &words, placed, (below, epoch, release))
+        }
+    }
+}
+
+/// Names what commands make.
+pub(super) fn command_key(
+    kind: &str,
+    words: &impl Serialize,
+    placed: &[Placed<'_>],
+    (below, epoch, release): (Option<Digest>, i64, &str),
+) -> Digest {
+    let mut key = Key::new(kind, below, epoch, release);
+    key.add(&serde_json::to_vec(words).expect("commands are plain data"));
+    for file in placed {
+        key.add(file.path.as_bytes());
+        key.add(&file.mode.to_le_bytes());
+        key.add(file.bytes.digest().as_bytes());
+    }
+    key.0.finish()
+}
+
+/// Digests parts one after the other; each with its length, so that none runs into the next.
+struct Key(Digester);
+
+impl Key {
+    fn new(kind: &str, below: Option<Digest>, epoch: i64, release: &str) -> Self {
+        let mut key = Self(Digester::new());
+        key.add(VERSION.as_bytes());
+        key.add(kind.as_bytes());
+        for program in [SANDBOX, CLOCK] {
+            key.add(Digest::of(program).as_bytes());
+        }
+        key.add(below.map_or([0; 32], |below| *below.as_bytes()).as_slice());
+        key.add(&epoch.to_le_bytes());
+        key.add(release.as_bytes());
+        key.add(HOST_NAME.as_bytes());
+        key
     }
 
-    fn output(&mut self, bytes: &[u8]) {
-        self.transcript.output(bytes, self.at());
-    }
-
-    fn ended(&mut self, code: i32) {
-        self.transcript.ended(code, self.at());
-    }
-
-    fn tree(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)
+    fn add(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
     }
 }

@@ -1,23 +1,16 @@
 //! A look into the tree as packages' scripts leave it, or left it when one failed.
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write as _};
-use std::path::Path;
+use std::io::{self, Write as _};
 
-use baker_build::scripts::{self, Files};
-use baker_build::{Spool, kernel};
-use baker_contract::sandbox::{Job, Step, set_clock};
+use baker_build::Spool;
+use baker_contract::sandbox::Step;
 use baker_sandbox::{Errand, Hear};
 
 use super::{BakeRequest, Baking};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::sandbox;
-use crate::program::CLOCK;
 use crate::workdir::WorkFolder;
-
-/// Bytes copied at a time.
-const BUFFER: usize = 1 << 20;
 
 /// Runs a command in the tree, or a shell for a person when none is given. Nothing is kept.
 ///
@@ -35,8 +28,11 @@ pub fn shell(
     let baking = Baking::new(request, &store, work.path(), context);
     let spool = Spool::new(work.path()).map_err(failed)?;
     let (kernel, _) = baking.kernel(&spool)?;
-    let input = work.path().join("sandbox.input");
-    let last = baking.write_shell_input(&kernel, &spool, command, &input)?;
+    super::super::materials::keep_local(request.folder, request.lock, baking.store)
+        .map_err(|error| baking.failed(error))?;
+    let input = work.path().join("look.input");
+    let links = baking.links(&kernel.release)?;
+    let last = baking.write_look(&links, (&kernel, &spool), shell_step(command), &input)?;
     let runner = sandbox::choose(&sandbox::Needs {
         recipe: &request.folder.recipe,
         kernel: &kernel,
@@ -62,45 +58,6 @@ pub fn shell(
             let problem = format!("the command ended with code {code}");
             Err(Failure::message(Exit::Build, problem))
         }
-    }
-}
-
-impl Baking<'_> {
-    /// The kept tree when there is one, else all that makes it; then the command. Gives the number
-    /// of the command's step.
-    fn write_shell_input(
-        &self,
-        kernel: &kernel::KernelParts,
-        spool: &Spool,
-        command: &[String],
-        path: &Path,
-    ) -> Result<usize, Failure> {
-        let mut plan = self.plan_scripts(kernel)?;
-        let key = self.key(&plan);
-        plan.job.wants_tree = false;
-        let step = shell_step(command);
-        let Some(layer) = self.kept(&key) else {
-            plan.job.steps.push(step);
-            let last = plan.job.steps.len() - 1;
-            return self.write_input(&plan, spool, path).map(|()| last);
-        };
-        let job = Job {
-            steps: vec![step],
-            ..plan.job
-        };
-        let write = || -> io::Result<()> {
-            let tree = self.store.open_verified(&layer.tree, layer.size);
-            let mut tree = BufReader::with_capacity(BUFFER, tree.map_err(io::Error::other)?);
-            let mut out = BufWriter::with_capacity(BUFFER, File::create_new(path)?);
-            let clock = set_clock(CLOCK, job.epoch, &job.kernel_release);
-            let files = Files {
-                clock: clock.as_deref(),
-                answers: "",
-            };
-            scripts::write_kept(&job, (&mut tree, layer.size), files, &mut out)?;
-            out.flush()
-        };
-        write().map_err(|error| self.failed(error)).map(|()| 0)
     }
 }
 

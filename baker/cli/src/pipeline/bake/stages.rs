@@ -1,0 +1,105 @@
+//! Build stages: trees of their own, of which only the outputs enter the image.
+
+use baker_build::scripts::{self, CommandRequest, Digests, Start, graft};
+use baker_build::{Spool, kernel};
+use baker_model::Tree;
+use baker_model::recipe::Stage;
+
+use super::Baking;
+use super::sandboxed::{Layer, Opened, Task};
+use super::scripts::{HOST_NAME, command_key};
+use crate::exit::{Exit, Failure};
+
+/// Name of the stage in events.
+const STAGE: &str = "stages";
+
+impl Baking<'_> {
+    /// What the recipe's stages made, in their order.
+    pub(super) fn stages(
+        &self,
+        kernel: &kernel::KernelParts,
+        spool: &Spool,
+    ) -> Result<Vec<Layer>, Failure> {
+        let stages = self.folder.recipe.stages.iter();
+        stages
+            .map(|stage| self.build_stage(stage, (kernel, spool)))
+            .collect()
+    }
+
+    fn build_stage(
+        &self,
+        stage: &Stage,
+        host: (&kernel::KernelParts, &Spool),
+    ) -> Result<Layer, Failure> {
+        let mut locked = self.lock.stages.iter();
+        let locked = locked.find(|locked| locked.name == stage.name);
+        let locked = locked.ok_or_else(|| {
+            let problem = format!("the lock does not know the stage `{}`", stage.name);
+            let help = format!("run: baker lock {}", self.folder.words());
+            Failure::message(Exit::Build, problem).help(help)
+        })?;
+        let release = host.0.release.as_str();
+        let ground = self.alone(&stage.name, &locked.packages, release);
+        let placed = self.placed(&stage.inputs)?;
+        let outputs: Vec<String> = stage.outputs.iter().map(|it| it.from.clone()).collect();
+        let words = (&stage.commands, &stage.environment, &outputs);
+        let place = (Some(ground.key), self.lock.epoch, release);
+        let key = command_key("stage", &words, &placed, place);
+        if let Some(layer) = self.usable(&key) {
+            let summary = |_: &Layer| format!("{}: reused", stage.name);
+            return self.stage(STAGE, || Ok(layer), summary);
+        }
+        let below = self.layer(&[ground], host)?;
+        let job = scripts::commands(CommandRequest {
+            commands: &stage.commands,
+            more: &stage.environment,
+            epoch: self.lock.epoch,
+            host_name: HOST_NAME,
+            kernel_release: release,
+            outputs: &outputs,
+        });
+        let task = Task {
+            name: &stage.name,
+            job: &job,
+            digests: &Digests::new(),
+            packages: &[],
+            answers: "",
+            placed: &placed,
+        };
+        let work = || -> Result<Layer, Failure> {
+            let input = self.input_path();
+            let Opened { mut archive, size } = self.opened(&below)?;
+            self.write_task(&task, Start::Kept(&mut archive, size), &input)?;
+            let mut layer = self.perform(&task, &input, host)?;
+            layer.scripts.splice(0..0, below.scripts.iter().cloned());
+            self.keep(&key, &layer)?;
+            Ok(layer)
+        };
+        let count = stage.commands.len();
+        let summary = |layer: &Layer| format!("{}: {count} ran in {}", stage.name, layer.runner);
+        self.stage(STAGE, work, summary)
+    }
+
+    /// Puts the outputs of the stages into the root.
+    pub(super) fn take_outputs(
+        &self,
+        root: &mut Tree,
+        made: &[Layer],
+        spool: &Spool,
+    ) -> Result<(), Failure> {
+        let epoch = self.lock.epoch;
+        for (stage, layer) in self.folder.recipe.stages.iter().zip(made) {
+            let opened = self.opened(layer)?;
+            let interrupt = self.context.interrupt();
+            let tree = scripts::import(opened.archive, spool, epoch, interrupt);
+            let tree = tree.map_err(|error| self.failed(error))?;
+            for output in &stage.outputs {
+                graft(root, &tree, output, epoch).map_err(|error| {
+                    let context = format!("the stage `{}` cannot be used", stage.name);
+                    self.failed(error).context(context)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
