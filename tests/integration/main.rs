@@ -14,6 +14,7 @@ mod configure;
 mod drill;
 mod errors;
 mod evidence;
+mod family;
 mod fetch_archive;
 mod fetch_store;
 mod fetch_transfer;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use baker_model::Digest;
 use baker_model::lock::PackageRole;
 use baker_tests::bakery::{Locked, seated};
-use baker_tests::program::Said;
+use baker_tests::program::{Baker, Said};
 use serde_json::Value;
 
 /// Packages whose scripts are known to do much: they ask (tzdata, ucf), divert files
@@ -24,7 +24,7 @@ const NASTY: &str = "\"base-files\", \"base-passwd\", \"ca-certificates\", \"cro
 const ZONE: &str = "America/Bogota";
 
 /// A recipe like `minimal`, with these packages and their scripts.
-fn sandboxed(packages: &str, more: &str) -> Locked {
+pub(crate) fn sandboxed(packages: &str, more: &str) -> Locked {
     Locked::new("minimal", |text| {
         let mut recipe: toml::Table = toml::from_str(&text).expect("the recipe is TOML");
         for table in [
@@ -60,15 +60,19 @@ fn bake_anew(locked: &Locked, sandbox: &str) -> (PathBuf, Said) {
 }
 
 fn bake(locked: &Locked, more: &[&str]) -> (PathBuf, Said) {
-    let to = tempfile::tempdir_in(locked.baker.home()).unwrap().keep();
-    let recipe = locked.recipe.as_os_str();
+    bake_at(&locked.baker, &locked.recipe, more)
+}
+
+pub(crate) fn bake_at(baker: &Baker, recipe: &Path, more: &[&str]) -> (PathBuf, Said) {
+    let to = tempfile::tempdir_in(baker.home()).unwrap().keep();
+    let recipe = recipe.as_os_str();
     let words = ["bake".as_ref(), recipe, "--to".as_ref(), to.as_os_str()];
     let more = more.iter().map(AsRef::as_ref);
-    let said = locked.baker.ok(words.into_iter().chain(more));
+    let said = baker.ok(words.into_iter().chain(more));
     (PathBuf::from(said.stdout.trim()), said)
 }
 
-fn digest(draft: &Path, ending: &str) -> Digest {
+pub(crate) fn digest(draft: &Path, ending: &str) -> Digest {
     let mut files = fs::read_dir(draft)
         .unwrap()
         .map(|entry| entry.unwrap().path());

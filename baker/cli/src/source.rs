@@ -29,6 +29,8 @@ pub struct RecipeFolder {
     pub source: Option<Source>,
     /// Which of its profiles this is.
     pub profile: Option<String>,
+    /// The profiles that it has beside itself.
+    pub profiles: Vec<String>,
     /// What it extends, what all others stand on first.
     pub ancestors: Vec<Ancestor>,
 }

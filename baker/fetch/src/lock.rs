@@ -6,9 +6,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use baker_model::event::Outcome;
-use baker_model::lock::{
-    FileLock, GuestLock, LOCK_VERSION, PackageLock, PackageRole, StageLock,
-};
+use baker_model::lock::{FileLock, GuestLock, LOCK_VERSION, PackageLock, PackageRole, StageLock};
 use baker_model::recipe::{Debian, Scripts, Stage};
 use baker_model::{Digest, Event, Interrupt, Listener, Lock, Recipe};
 

@@ -357,7 +357,10 @@ fn the_program_shows_what_an_update_changes_and_a_dry_run_writes_nothing() {
     std::fs::remove_file(tiny.recipe().join("recipe.lock")).unwrap();
     tiny.run(&["lock", "tiny", "--update"]).assert(
         4,
-        &["there is no tiny/recipe.lock to update", "run: baker lock tiny"],
+        &[
+            "there is no tiny/recipe.lock to update",
+            "run: baker lock tiny",
+        ],
     );
     drop(shelf);
 }

@@ -153,7 +153,11 @@ mod tests {
         Survey::read(&archive[..], &Interrupt::new()).unwrap()
     }
 
-    fn outputs(before: &Survey, after: &[(&str, &str)], outputs: &[&str]) -> Result<String, String> {
+    fn outputs(
+        before: &Survey,
+        after: &[(&str, &str)],
+        outputs: &[&str],
+    ) -> Result<String, String> {
         let outputs: Vec<String> = outputs.iter().map(|text| (*text).to_owned()).collect();
         match before.declared(&survey(after), &outputs) {
             Ok(made) => {

@@ -34,7 +34,9 @@ pub fn graft(
     let free = links::free_group(root).0;
     for (at, node) in made.walk_below(&from) {
         let below = at.components().skip(from.components().count());
-        let place = below.into_iter().try_fold(to.clone(), |at, part| at.join(part));
+        let place = below
+            .into_iter()
+            .try_fold(to.clone(), |at, part| at.join(part));
         let place = place.map_err(|error| refuse(error.to_string()))?;
         let mut node = moved(node, free, epoch);
         if let (Some(mode), Kind::File { .. }) = (output.mode, &node.kind) {

@@ -8,8 +8,8 @@ use baker_formats::tar::{self, Archive, BLOCK, Header};
 use baker_model::lock::PackageLock;
 use baker_model::{Digest, Interrupt, Objects, Tree};
 
-use super::plan::{ANSWERS, PACKAGES};
 use super::ScriptsError;
+use super::plan::{ANSWERS, PACKAGES};
 use crate::Spool;
 use crate::assemble::AssembleError;
 

@@ -56,7 +56,11 @@ pub fn settle(
                 node.origin = shipped.origin.clone();
             }
             None => {
-                let effect = if made.contains(path) { RUN_EFFECT } else { EFFECT };
+                let effect = if made.contains(path) {
+                    RUN_EFFECT
+                } else {
+                    EFFECT
+                };
                 node.metadata.mtime = lock.epoch;
                 node.origin = Origin::Effect(effect);
             }

@@ -23,7 +23,7 @@ use crate::workdir::write_atomically;
 pub struct Args {
     /// Folder of the recipe
     recipe: PathBuf,
-    /// Profile of the recipe, which has a lock of its own
+    /// Lock this profile only [default: the recipe, then each of its profiles]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// With --update or --security-only: the packages that may move; all, when
@@ -69,6 +69,15 @@ impl Args {
 /// Runs it.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let folder = RecipeFolder::read_profile(&args.recipe, args.profile.as_deref())?;
+    lock(args, &folder, context)?;
+    // Packages of the recipe are those of its profiles.
+    let profiles = folder.profiles.iter().filter(|_| args.why.is_none());
+    profiles
+        .map(|profile| RecipeFolder::read_profile(&args.recipe, Some(profile)))
+        .try_for_each(|folder| lock(args, &folder?, context))
+}
+
+fn lock(args: &Args, folder: &RecipeFolder, context: &Context) -> Result<(), Failure> {
     if args.check {
         let lock = folder.checked_lock()?;
         return context.answer(
@@ -77,11 +86,13 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         );
     }
     if args.refresh {
-        return refresh(&folder, context);
+        return refresh(folder, context);
     }
     let previous = folder.read_lock()?;
-    if args.is_update() && previous.is_none() {
-        return Err(nothing_to(&folder, "update"));
+    // A profile that was not locked yet comes in with the others.
+    let is_new_profile = args.profile.is_none() && folder.profile.is_some();
+    if args.is_update() && previous.is_none() && !is_new_profile {
+        return Err(nothing_to(folder, "update"));
     }
     let (guest, files) = (guest::lock(folder.recipe.architecture)?, folder.files()?);
     let (sources, store) = (context.sources()?, context.store()?);
@@ -93,7 +104,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         runs: &parent.runs,
     });
     let request = request(
-        &folder,
+        folder,
         (previous.as_ref(), parent),
         (&guest, &files),
         &sources,
@@ -112,7 +123,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         true => Writing::Pretended,
         false => Writing::Done,
     };
-    let written = write(&folder, &updated.lock, writing)?;
+    let written = write(folder, &updated.lock, writing)?;
     let count = updated.lock.packages.len();
     let text = changes::text(&folder.lock_path(), written, count, &updated.changes);
     match args.is_update() {

@@ -21,6 +21,9 @@ pub struct Args {
     /// Which stage has just ended
     #[arg(long, value_name = "STAGE", default_value = "configure")]
     at: Stage,
+    /// Look into this build stage instead, as its commands find it
+    #[arg(long, value_name = "NAME", conflicts_with = "at")]
+    stage: Option<String>,
     /// Command to run instead of a shell
     #[arg(last = true)]
     command: Vec<String>,
@@ -37,7 +40,15 @@ enum Stage {
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let Stage::Configure = args.at;
     let folder = RecipeFolder::read_profile(&args.recipe, args.profile.as_deref())?;
-    if folder.recipe.debian.scripts != Scripts::Sandbox {
+    if let Some(name) = &args.stage {
+        let stages = folder.recipe.stages.iter().map(|stage| stage.name.as_str());
+        let known: Vec<&str> = stages.collect();
+        if !known.contains(&name.as_str()) {
+            let problem = format!("the recipe has no [[stage]] `{name}`");
+            let help = format!("its stages: {}", known.join(", "));
+            return Err(Failure::message(Exit::Usage, problem).help(help));
+        }
+    } else if folder.recipe.debian.scripts != Scripts::Sandbox {
         let problem = "no script of this recipe runs: there is nothing to look into while baking";
         let help = "look into the result: baker inspect DRAFT; or write scripts = \"sandbox\"";
         return Err(Failure::message(Exit::Recipe, problem).help(help));
@@ -52,5 +63,5 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         threads: None,
         kept: Kept::Used,
     };
-    pipeline::shell(request, &args.command, context)
+    pipeline::shell(request, args.stage.as_deref(), &args.command, context)
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use baker_model::Recipe;
 use baker_model::recipe::family::{EXTENDS, PROFILE, merge, prefix, relocate};
 use baker_model::recipe::{Preseed, RecipeError};
-use baker_model::Recipe;
 use toml::Table;
 
 use super::{Ancestor, RecipeFolder};
@@ -34,6 +34,7 @@ pub(super) fn read(path: &Path, profile: Option<&str>) -> Result<RecipeFolder, F
         let recipe = Recipe::parse(&first.text).map_err(|error| told(&file, error))?;
         return Ok(RecipeFolder {
             path: folder,
+            profiles: recipe.profiles.0.clone(),
             recipe,
             text: first.text,
             source: None,
@@ -44,6 +45,10 @@ pub(super) fn read(path: &Path, profile: Option<&str>) -> Result<RecipeFolder, F
     let variant = profile
         .map(|name| profile_of(&first, name).map(|table| (name, table)))
         .transpose()?;
+    let profiles = match profile {
+        None => profiles_of(&first),
+        Some(_) => Vec::new(),
+    };
     let chain = chain(first)?;
     let mut family = Family::default();
     for (place, member) in chain.iter().enumerate() {
@@ -68,6 +73,7 @@ pub(super) fn read(path: &Path, profile: Option<&str>) -> Result<RecipeFolder, F
         text: text(&family.whole),
         source: None,
         profile: profile.map(str::to_owned),
+        profiles,
         ancestors: family.ancestors,
     })
 }
@@ -191,7 +197,9 @@ fn placed(text: &str, error: RecipeError, chain: &[Member]) -> Failure {
     };
     let found = chain.iter().rev().find_map(|member| {
         let mut lines = member.text.lines().enumerate();
-        let number = lines.find(|(_, line)| words.iter().all(|word| line.contains(word)))?.0;
+        let number = lines
+            .find(|(_, line)| words.iter().all(|word| line.contains(word)))?
+            .0;
         let column = member.text.lines().nth(number)?.find(words[0])? + 1;
         let place = RecipeError {
             line: number + 1,
@@ -223,13 +231,17 @@ fn needs_name(member: &Member, parent: &str) -> Failure {
     Failure::message(Exit::Recipe, problem).help("give every recipe of the family another name")
 }
 
+/// Names of the profiles of one file.
+fn profiles_of(member: &Member) -> Vec<String> {
+    let all = member.table.get(PROFILE).and_then(toml::Value::as_table);
+    all.into_iter()
+        .flat_map(|all| all.keys().cloned())
+        .collect()
+}
+
 fn unknown_profile(member: &Member, profile: &str) -> Failure {
     let problem = format!("{} has no profile `{profile}`", member.file.display());
-    let known = member.table.get(PROFILE).and_then(toml::Value::as_table);
-    let known: Vec<&str> = known
-        .into_iter()
-        .flat_map(|all| all.keys().map(String::as_str))
-        .collect();
+    let known = profiles_of(member);
     let help = match known.is_empty() {
         true => format!("add a table [profile.{profile}] with what it has beside the recipe"),
         false => format!("its profiles: {}", known.join(", ")),

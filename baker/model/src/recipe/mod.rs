@@ -41,9 +41,7 @@ pub use promote::{CHANNELS, Promote, is_channel_name};
 pub use root::{Compression, Root, RootFormat};
 pub use run::{Input, Output, Run, Stage};
 pub use schema::schema;
-pub use settings::{
-    Architecture, Boot, Kernel, ModuleWord, Profiles, Recipe, RootModules, Sbom,
-};
+pub use settings::{Architecture, Boot, Kernel, ModuleWord, Profiles, Recipe, RootModules, Sbom};
 pub use snippet::{Modules, Snippet, SysctlValue};
 pub use system::{BUILT_IN, CERTIFICATES, Services, System};
 pub(crate) use tests_table::check_tests;

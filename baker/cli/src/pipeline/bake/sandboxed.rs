@@ -44,6 +44,8 @@ pub(in super::super) struct Layer {
 pub(super) struct Task<'a> {
     /// Name for people.
     pub(super) name: &'a str,
+    /// Words for `baker shell` that open the tree in which a step of it failed.
+    pub(super) look: &'a str,
     /// The job.
     pub(super) job: &'a Job,
     /// Digests of the scripts that it runs.
@@ -148,7 +150,7 @@ impl Baking<'_> {
         ran.map_err(|error| sandbox::failure(self.context, error))?;
         taker.out.flush().map_err(|error| self.failed(error))?;
         let finished = taker.transcript.finish();
-        let scripts = finished.map_err(|failed| self.script_failed(&failed, task.name))?;
+        let scripts = finished.map_err(|failed| self.script_failed(&failed, task))?;
         let kept = self.store.put_file(&archive);
         let (tree, size) = kept.map_err(|error| self.failed(error))?;
         for path in [input, &archive] {
@@ -164,7 +166,7 @@ impl Baking<'_> {
         })
     }
 
-    fn script_failed(&self, failed: &Failed, name: &str) -> Failure {
+    fn script_failed(&self, failed: &Failed, task: &Task<'_>) -> Failure {
         let Failed {
             package,
             what,
@@ -173,11 +175,11 @@ impl Baking<'_> {
         } = failed;
         let who = match package {
             Some(package) => format!("package `{package}` cannot be installed: {what}"),
-            None => format!("`{what}` of `{name}` ended with code {code}"),
+            None => format!("`{what}` of `{}` ended with code {code}", task.name),
         };
         let text = format!("{who}\nits last lines:\n{last}");
         let words = self.folder.words();
-        let help = format!("look into it: baker shell {words} --at configure");
+        let help = format!("look into it: baker shell {words} {}", task.look);
         Failure::message(Exit::Build, text).help(help)
     }
 

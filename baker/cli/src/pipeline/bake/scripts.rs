@@ -28,6 +28,9 @@ use crate::program::{CLOCK, SANDBOX};
 /// Name of the stage in events.
 const STAGE: &str = "scripts";
 
+/// Opens the tree as packages' scripts leave it.
+const LOOK: &str = "--at configure";
+
 /// What a host is called while packages are installed: the image's own name comes later.
 pub(super) const HOST_NAME: &str = "baker";
 
@@ -171,7 +174,11 @@ impl Baking<'_> {
             let work = self.installs(own, self.lock.epoch, Cow::Owned(answers));
             chain.push(&recipe.name, work, self.lock.epoch);
         }
-        for run in recipe.runs.iter().filter(|run| !ran.contains(run.name.as_str())) {
+        for run in recipe
+            .runs
+            .iter()
+            .filter(|run| !ran.contains(run.name.as_str()))
+        {
             let work = Work::Run(run, self.placed(&run.inputs)?);
             chain.push(&run.name, work, self.lock.epoch);
         }
@@ -338,6 +345,7 @@ impl Baking<'_> {
         });
         let task = Task {
             name: &run.name,
+            look: LOOK,
             job: &job,
             digests: &Digests::new(),
             packages: &[],
@@ -442,6 +450,7 @@ impl Baking<'_> {
             job.steps.push(look);
             let task = Task {
                 name: &last.name,
+                look: LOOK,
                 job: &job,
                 digests: &digests,
                 packages: &[],
@@ -469,6 +478,7 @@ impl Baking<'_> {
 fn package_task<'a>(name: &'a str, plan: &'a Plan, answers: &'a str) -> Task<'a> {
     Task {
         name,
+        look: LOOK,
         job: &plan.job,
         digests: &plan.digests,
         packages: &plan.packages,

@@ -1,4 +1,5 @@
-//! A look into the tree as packages' scripts leave it, or left it when one failed.
+//! A look into the tree as packages' scripts leave it, or left it when one failed; or into that of
+//! a stage.
 
 use std::io::{self, Write as _};
 
@@ -18,6 +19,7 @@ use crate::workdir::WorkFolder;
 /// The recipe has no sandbox, the sandbox does not work, or the command fails.
 pub fn shell(
     request: BakeRequest<'_>,
+    stage: Option<&str>,
     command: &[String],
     context: &Context,
 ) -> Result<(), Failure> {
@@ -31,8 +33,15 @@ pub fn shell(
     super::super::materials::keep_local(request.folder, request.lock, baking.store)
         .map_err(|error| baking.failed(error))?;
     let input = work.path().join("look.input");
-    let links = baking.links(&kernel.release)?;
-    let last = baking.write_look(&links, (&kernel, &spool), shell_step(command), &input)?;
+    let (host, look) = ((&kernel, &spool), shell_step(command));
+    let mut stages = request.folder.recipe.stages.iter();
+    let last = match stages.find(|known| Some(known.name.as_str()) == stage) {
+        Some(stage) => baking.write_stage_look(stage, host, look, &input)?,
+        None => {
+            let links = baking.links(&kernel.release)?;
+            baking.write_look(&links, host, look, &input)?
+        }
+    };
     let runner = sandbox::choose(&sandbox::Needs {
         recipe: &request.folder.recipe,
         kernel: &kernel,

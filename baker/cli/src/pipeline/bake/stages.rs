@@ -1,13 +1,16 @@
 //! Build stages: trees of their own, of which only the outputs enter the image.
 
+use std::path::Path;
+
 use baker_build::scripts::{self, CommandRequest, Digests, Start, graft};
 use baker_build::{Spool, kernel};
+use baker_contract::sandbox::Step;
 use baker_model::Tree;
 use baker_model::recipe::Stage;
 
 use super::Baking;
 use super::sandboxed::{Layer, Opened, Task};
-use super::scripts::{HOST_NAME, command_key};
+use super::scripts::{HOST_NAME, Link, command_key};
 use crate::exit::{Exit, Failure};
 
 /// Name of the stage in events.
@@ -26,11 +29,8 @@ impl Baking<'_> {
             .collect()
     }
 
-    fn build_stage(
-        &self,
-        stage: &Stage,
-        host: (&kernel::KernelParts, &Spool),
-    ) -> Result<Layer, Failure> {
+    /// The packages of a stage.
+    fn ground(&self, stage: &Stage, release: &str) -> Result<Link<'static>, Failure> {
         let mut locked = self.lock.stages.iter();
         let locked = locked.find(|locked| locked.name == stage.name);
         let locked = locked.ok_or_else(|| {
@@ -38,8 +38,51 @@ impl Baking<'_> {
             let help = format!("run: baker lock {}", self.folder.words());
             Failure::message(Exit::Build, problem).help(help)
         })?;
+        Ok(self.alone(&stage.name, &locked.packages, release))
+    }
+
+    /// Writes the input for looking into a stage as its commands find it; gives the number of
+    /// steps before the look.
+    pub(super) fn write_stage_look(
+        &self,
+        stage: &Stage,
+        host: (&kernel::KernelParts, &Spool),
+        look: Step,
+        path: &Path,
+    ) -> Result<usize, Failure> {
         let release = host.0.release.as_str();
-        let ground = self.alone(&stage.name, &locked.packages, release);
+        let below = self.layer(&[self.ground(stage, release)?], host)?;
+        let mut job = scripts::commands(CommandRequest {
+            commands: &[],
+            more: &stage.environment,
+            epoch: self.lock.epoch,
+            host_name: HOST_NAME,
+            kernel_release: release,
+            outputs: &[],
+        });
+        job.wants_tree = false;
+        job.steps.push(look);
+        let task = Task {
+            name: &stage.name,
+            look: "",
+            job: &job,
+            digests: &Digests::new(),
+            packages: &[],
+            answers: "",
+            placed: &self.placed(&stage.inputs)?,
+        };
+        let Opened { mut archive, size } = self.opened(&below)?;
+        self.write_task(&task, Start::Kept(&mut archive, size), path)?;
+        Ok(0)
+    }
+
+    fn build_stage(
+        &self,
+        stage: &Stage,
+        host: (&kernel::KernelParts, &Spool),
+    ) -> Result<Layer, Failure> {
+        let release = host.0.release.as_str();
+        let ground = self.ground(stage, release)?;
         let placed = self.placed(&stage.inputs)?;
         let outputs: Vec<String> = stage.outputs.iter().map(|it| it.from.clone()).collect();
         let words = (&stage.commands, &stage.environment, &outputs);
@@ -58,8 +101,10 @@ impl Baking<'_> {
             kernel_release: release,
             outputs: &outputs,
         });
+        let look = format!("--stage {}", stage.name);
         let task = Task {
             name: &stage.name,
+            look: &look,
             job: &job,
             digests: &Digests::new(),
             packages: &[],
