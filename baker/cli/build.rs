@@ -1,5 +1,5 @@
-//! Builds the guest program and the first process of the sandbox as static executables, to be
-//! carried inside `baker`.
+//! Builds the guest program, the first process of the sandbox and that of a test's neighbours as
+//! static executables, to be carried inside `baker`.
 //!
 //! A nested cargo with a target folder of its own: the outer one holds the lock of the shared
 //! folder. Paths of this machine are mapped away, so that equal sources give equal bytes.
@@ -16,6 +16,7 @@ fn main() {
         .expect("the crate lies in its workspace");
     for part in [
         "firmware/guest",
+        "firmware/neighbour",
         "firmware/sandbox",
         "firmware/clock",
         "firmware/contract",
@@ -31,6 +32,7 @@ fn main() {
     for (package, name) in [
         ("baker-guest", "BAKER_GUEST_PROGRAM"),
         ("baker-sandbox-init", "BAKER_SANDBOX_PROGRAM"),
+        ("baker-neighbour", "BAKER_NEIGHBOUR_PROGRAM"),
     ] {
         let words = ["build", "--package", package];
         build(

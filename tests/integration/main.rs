@@ -22,6 +22,7 @@ mod foreign;
 mod formats;
 mod gate;
 mod look;
+mod neighbours;
 mod publish;
 mod release;
 mod resolve_apt;

@@ -183,7 +183,7 @@ fn nothing_names_a_mirror() {
 
 #[test]
 fn committed_locks_fit_their_recipes() {
-    for name in ["keeper", "minimal", "ssh-host", "web"] {
+    for name in ["keeper", "minimal", "rescue", "router", "ssh-host", "web"] {
         let folder = workspace().join("recipes").join(name);
         let recipe = fs::read_to_string(folder.join("recipe.toml")).unwrap();
         let recipe = baker_model::Recipe::parse(&recipe).unwrap();

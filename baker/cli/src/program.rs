@@ -28,3 +28,6 @@ pub static SANDBOX: &[u8] = include_bytes!(env!("BAKER_SANDBOX_PROGRAM"));
 
 /// The library that keeps the clock still there.
 pub static CLOCK: &[u8] = include_bytes!(env!("BAKER_CLOCK_LIBRARY"));
+
+/// The first process of a neighbour of a machine under test; for machines like this one.
+pub static NEIGHBOUR: &[u8] = include_bytes!(env!("BAKER_NEIGHBOUR_PROGRAM"));

@@ -11,8 +11,8 @@ use crate::accelerator::Accelerator;
 use crate::arguments::Arguments;
 use crate::credential::{credential_string, probe_credentials};
 use crate::machine::{
-    Attachment, Boot, Disk, DiskBus, Display, Forward, Machine, Network, OnReset, ProbeOffer,
-    Sockets, Threads, Tpm, Watchdog, Writes,
+    Attachment, Boot, Disk, DiskBus, Display, End, Forward, Link, Machine, Network, OnReset,
+    ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,
 };
 use crate::ovmf::Ovmf;
 use crate::subject::MediumFormat;
@@ -30,6 +30,7 @@ impl Machine {
             self.disk(&mut arguments, disk);
         }
         self.networks(&mut arguments);
+        self.links(&mut arguments, attachment);
         self.extras(&mut arguments);
         credentials(&mut arguments, &self.credentials);
         if self.display == Display::Hidden {
@@ -193,6 +194,23 @@ impl Machine {
         }
     }
 
+    fn links(&self, arguments: &mut Arguments, attachment: Attachment<'_>) {
+        for (number, Link { mac }) in (1..).zip(&self.links) {
+            match attachment {
+                Attachment::Observed(sockets) => {
+                    Link::netdev(arguments, &sockets.links, number, End::Machine);
+                }
+                // The card is there, and nobody at its other end.
+                Attachment::Terminal => {
+                    let netdev = format!("hubport,id=link{number},hubid={number}");
+                    arguments.pair("-netdev", netdev);
+                }
+            }
+            let device = format!("virtio-net-pci,netdev=link{number},romfile=,mac={mac}");
+            arguments.pair("-device", device);
+        }
+    }
+
     fn extras(&self, arguments: &mut Arguments) {
         for path in &self.extras.smbios {
             arguments.options("-smbios", "type=11", &[("path", path)]);
@@ -226,6 +244,24 @@ impl Machine {
             arguments.pair("-device", format!("{device},tpmdev=tpm"));
         }
         arguments.flag("-S");
+    }
+}
+
+impl Link {
+    /// One end of the link with this number. Both ends are sockets of datagrams, a frame each: no
+    /// end has to be there before the other, and nothing but the two can reach them.
+    pub(crate) fn netdev(arguments: &mut Arguments, folder: &Path, number: usize, end: End) {
+        let path = |name: &str| folder.join(format!("link{number}.{name}"));
+        let (machine, neighbour) = (path("machine"), path("neighbour"));
+        let (local, remote) = match end {
+            End::Machine => (&machine, &neighbour),
+            End::Neighbour => (&neighbour, &machine),
+        };
+        arguments.options(
+            "-netdev",
+            &format!("dgram,id=link{number},local.type=unix,remote.type=unix"),
+            &[("local.path", local), ("remote.path", remote)],
+        );
     }
 }
 

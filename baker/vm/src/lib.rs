@@ -24,6 +24,7 @@ mod http;
 mod judge;
 mod lines;
 pub mod machine;
+pub mod neighbour;
 pub mod outside;
 pub mod ovmf;
 pub mod parallel;
@@ -51,9 +52,10 @@ pub use environment::Environment;
 pub use errand::ErrandMachine;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
 pub use machine::{
-    Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Extras, Forward, Machine, Network,
+    Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Extras, Forward, Link, Machine, Network,
     OnReset, ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,
 };
+pub use neighbour::{NEIGHBOUR_MODULES, NeighbourFiles};
 pub use outside::Luggage;
 pub use ovmf::{Ovmf, OvmfError};
 pub use parallel::{Capacity, shared_boots, smoke_all};

@@ -36,6 +36,8 @@ pub struct Machine {
     pub networks: u32,
     /// What the guest reaches.
     pub network: Network,
+    /// Further cards, each the end of a link to one other machine.
+    pub links: Vec<Link>,
     /// TCP ports of the guest that are reachable on loopback ports of the host.
     pub forwards: Vec<Forward>,
     /// What a reset of the guest does.
@@ -154,6 +156,22 @@ pub struct Forward {
     pub guest: u16,
 }
 
+/// A card at the end of a link to one other machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// MAC address of the card.
+    pub mac: String,
+}
+
+/// The ends of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The machine under test.
+    Machine,
+    /// The other one.
+    Neighbour,
+}
+
 /// What a reset of the guest does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnReset {
@@ -214,6 +232,8 @@ pub struct Sockets {
     pub probe: PathBuf,
     /// Socket of the emulated TPM, on which that listens; used when the machine has one.
     pub tpm: PathBuf,
+    /// Folder of the sockets on which links lie; used when the machine has any.
+    pub links: PathBuf,
     /// Copy of all console bytes, written by QEMU itself: complete whatever happens to baker.
     pub serial_log: PathBuf,
 }

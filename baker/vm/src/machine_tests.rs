@@ -28,6 +28,7 @@ fn machine(boot: Boot) -> Machine {
         probe: ProbeOffer::Port,
         networks: 1,
         network: Network::Isolated,
+        links: Vec::new(),
         forwards: Vec::new(),
         on_reset: OnReset::Exit,
         display: Display::None,
@@ -81,6 +82,7 @@ fn a_uefi_boot_under_observation() {
         serial: "/s/serial".into(),
         probe: "/s/probe".into(),
         tpm: "/s/tpm".into(),
+        links: "/s".into(),
         serial_log: "/e/serial.log".into(),
     };
     let mut machine = machine(uefi());
@@ -99,6 +101,23 @@ fn a_uefi_boot_under_observation() {
         -serial chardev:console -chardev socket,id=probe,server=off,path=/s/probe \
         -device virtio-serial-pci -device virtserialport,chardev=probe,name=baker.probe.1 -S";
     assert_eq!(line(&machine, Attachment::Observed(&sockets)), expected);
+}
+
+#[test]
+fn each_link_is_a_card_of_its_own() {
+    let mac = "52:54:00:6c:6b:01".to_owned();
+    let mut machine = machine(uefi());
+    machine.networks = 0;
+    machine.links = vec![Link { mac }];
+    let card = " -device virtio-net-pci,netdev=link1,romfile=,mac=52:54:00:6c:6b:01 ";
+    let netdev = "-netdev dgram,id=link1,local.type=unix,remote.type=unix,\
+        local.path=/s/link1.machine,remote.path=/s/link1.neighbour";
+    let found = observed(&machine);
+    assert!(found.contains(&format!("{netdev}{card}")), "{found}");
+    assert!(!found.contains("id=net0"), "{found}");
+    let found = line(&machine, Attachment::Terminal);
+    let alone = format!("-netdev hubport,id=link1,hubid=1{card}");
+    assert!(found.contains(&alone), "{found}");
 }
 
 #[test]
@@ -167,6 +186,7 @@ fn observed(machine: &Machine) -> String {
         serial: "/s/serial".into(),
         probe: "/s/probe".into(),
         tpm: "/s/tpm".into(),
+        links: "/s".into(),
         serial_log: "/e/serial.log".into(),
     };
     line(machine, Attachment::Observed(&sockets))

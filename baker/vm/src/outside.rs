@@ -1,4 +1,4 @@
-//! What is asked of the guest from outside, through forwarded ports.
+//! What is asked of the guest from outside: through forwarded ports, and by its neighbours.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use baker_model::plan::{HttpCheck, SshCheck, TestPlan};
 
 use crate::http::{self, Window};
+use crate::neighbour::{self, NeighbourCheck, Neighbours};
 use crate::ssh;
 
 /// What a run brings to the guest beyond its machine: credentials for it, and what belongs to them
@@ -28,20 +29,25 @@ pub(crate) enum Outside {
     Http(HttpCheck),
     /// A login by SSH.
     Ssh(SshCheck),
+    /// What a neighbour sees.
+    Neighbour(NeighbourCheck),
 }
 
 impl Outside {
     /// All checks of a plan.
     pub(crate) fn of(plan: &TestPlan) -> impl Iterator<Item = Self> {
         let http = plan.http.iter().cloned().map(Self::Http);
-        http.chain(plan.ssh.iter().cloned().map(Self::Ssh))
+        let ssh = plan.ssh.iter().cloned().map(Self::Ssh);
+        let neighbours = neighbour::checks(plan).into_iter().map(Self::Neighbour);
+        http.chain(ssh).chain(neighbours)
     }
 
-    /// The port of the guest.
-    pub(crate) const fn port(&self) -> u16 {
+    /// The port of the guest that the host reaches for it, if it is the host.
+    pub(crate) const fn port(&self) -> Option<u16> {
         match self {
-            Self::Http(check) => check.port,
-            Self::Ssh(check) => check.port,
+            Self::Http(check) => Some(check.port),
+            Self::Ssh(check) => Some(check.port),
+            Self::Neighbour(_) => None,
         }
     }
 
@@ -50,26 +56,35 @@ impl Outside {
         match self {
             Self::Http(check) => http_text(check),
             Self::Ssh(check) => ssh_text(check),
+            Self::Neighbour(check) => check.text(),
         }
     }
 
     /// Asks until it is answered as planned or the time is up; says what was found, or what was
-    /// wrong last.
+    /// wrong last. `forwards` are pairs of a port of the guest and one of the host.
     pub(crate) async fn ask(
         &self,
-        host_port: u16,
+        forwards: &[(u16, u16)],
         window: Window,
-        luggage: Arc<Luggage>,
+        (luggage, neighbours): (Arc<Luggage>, &Neighbours),
     ) -> Result<String, String> {
+        let host_port = |guest: u16| {
+            let known = forwards.iter().find(|(known, _)| *known == guest);
+            let known = known.map(|(_, host)| *host);
+            known.ok_or_else(|| format!("QEMU does not forward port {guest}"))
+        };
         match self {
             Self::Http(check) => {
+                let host_port = host_port(check.port)?;
                 let certificate = check.tls.as_ref().map(|name| {
                     let known = luggage.certificates.get(name);
                     known.ok_or_else(|| format!("nobody made the certificate `{name}`"))
                 });
                 http::check(check, host_port, window, certificate.transpose()?).await
             }
+            Self::Neighbour(check) => check.ask(window, neighbours).await,
             Self::Ssh(check) => {
+                let host_port = host_port(check.port)?;
                 let identity = luggage.identities.get(&check.key);
                 let identity = identity.ok_or_else(|| format!("nobody made the key {}", check.key));
                 ssh::check(check, host_port, window, identity?).await

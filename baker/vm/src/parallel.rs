@@ -9,6 +9,7 @@ use std::thread;
 use baker_model::plan::TestPlan;
 
 use crate::evidence::Evidence;
+use crate::neighbour;
 use crate::smoke::{SmokeError, SmokeRequest, smoke};
 use crate::subject::Subject;
 
@@ -47,7 +48,7 @@ pub fn shared_boots(subject: &Subject, plans: &[TestPlan]) -> Vec<Vec<usize>> {
     for (place, plan) in plans.iter().enumerate() {
         // A plan that cannot be answered stays alone: its own request says why.
         let way = subject.probe_way(plan).ok();
-        let key = way.map(|way| (plan.shape(), &plan.credentials, way));
+        let key = way.map(|way| (plan.shape(), &plan.credentials, &plan.neighbours, way));
         match groups
             .iter_mut()
             .find(|(known, _)| key.is_some() && *known == key)
@@ -62,9 +63,13 @@ pub fn shared_boots(subject: &Subject, plans: &[TestPlan]) -> Vec<Vec<usize>> {
 fn need(request: &SmokeRequest<'_>) -> Capacity {
     let plans = || request.tests.iter().map(|test| test.plan);
     let memory = plans().map(|plan| u64::from(plan.memory_mib)).max();
+    let neighbours = plans().map(|plan| plan.neighbours.len()).max();
+    let neighbours = neighbours.and_then(|count| u32::try_from(count).ok());
+    let neighbours = neighbours.unwrap_or(0);
+    let each = u64::from(neighbour::MEMORY_MIB) + OVERHEAD_MIB;
     Capacity {
-        memory_mib: memory.unwrap_or(0) + OVERHEAD_MIB,
-        cpus: plans().map(|plan| plan.cpus).max().unwrap_or(0),
+        memory_mib: memory.unwrap_or(0) + OVERHEAD_MIB + u64::from(neighbours) * each,
+        cpus: plans().map(|plan| plan.cpus).max().unwrap_or(0) + neighbours,
     }
 }
 
@@ -187,6 +192,10 @@ mod tests {
             shared_boots(&subject(true), &plans),
             [vec![0, 2], vec![1, 3]]
         );
+        let neighbour = "[[neighbour]]\nname = \"left\"\naddress = \"10.1.0.2/24\"\n";
+        let between: TestPlan = toml::from_str(neighbour).unwrap();
+        let two = [TestPlan::default(), between.clone(), between];
+        assert_eq!(shared_boots(&subject(true), &two), [vec![0], vec![1, 2]]);
         // From outside and from inside are two ways to judge.
         assert_eq!(
             shared_boots(&subject(false), &plans),

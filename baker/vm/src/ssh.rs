@@ -118,7 +118,14 @@ fn judge(check: &SshCheck, ending: &Ending) -> Result<String, String> {
         Ending::Refused if check.refused => Ok("refused".to_owned()),
         Ending::Refused => Err("the server refuses the key".to_owned()),
         Ending::In { .. } if check.refused => Err("the server lets the key in".to_owned()),
-        Ending::In { status, .. } if *status != 0 => Err(format!("the command ends with {status}")),
+        Ending::In { status, output } if *status != 0 => {
+            let ends = format!("the command ends with {status}");
+            // What it said last is most often why.
+            Err(match output.trim_end().lines().next_back() {
+                Some(last) => format!("{ends} and `{}`", last.trim()),
+                None => ends,
+            })
+        }
         Ending::In { output, .. } => match &check.contains {
             Some(text) if !output.contains(text.as_str()) => {
                 Err(format!("`{}` does not contain `{text}`", output.trim()))

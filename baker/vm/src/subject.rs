@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::outside::Outside;
+use crate::qemu::Version;
 use baker_model::Digest;
 use baker_model::plan::{ProbeWay, TestPlan};
 
@@ -94,6 +95,15 @@ pub enum PlanProblem {
     /// A restart is ordered through the probe.
     #[error("wants a restart, which only a probe inside can bring about")]
     RestartNeedsProbe,
+    /// Neighbours boot the image's kernel with its drivers.
+    #[error("has neighbours, which only plain tests of images that baker made can have")]
+    NoNeighbours,
+    /// The networks between machines are newer than this QEMU.
+    #[error("has neighbours, which QEMU {version} cannot connect; install QEMU 7.2 or newer")]
+    OldQemu {
+        /// The QEMU at hand.
+        version: Version,
+    },
     /// Plans that share a boot want different machines.
     #[error("wants another machine than the plan that it shares a boot with")]
     OtherMachine,

@@ -1,6 +1,6 @@
 //! What guest and host say to each other, line by line.
 //!
-//! Two one-way streets:
+//! Two one-way streets of a machine under test ([`sandbox`] and [`neighbour`] are for other ones):
 //!
 //! * **Console**: `/init` writes [`Init`] lines to the kernel console. Anyone can read them; they
 //!   carry no authority, they only explain failures.
@@ -16,6 +16,7 @@
 mod check;
 mod init;
 mod line;
+pub mod neighbour;
 mod order;
 mod report;
 pub mod sandbox;

@@ -83,6 +83,7 @@ pub fn run(folder: &Path, wanted: &Wanted, context: &Context) -> Result<(), Fail
         probe: ProbeOffer::None,
         networks: plan.networks,
         network: Network::Open,
+        links: Vec::new(),
         forwards: wanted.ports.clone(),
         on_reset: OnReset::Restart,
         display: Display::None,

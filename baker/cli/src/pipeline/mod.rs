@@ -17,6 +17,7 @@ mod host;
 mod hygiene;
 mod luggage;
 mod materials;
+mod neighbours;
 mod netboot;
 pub mod openpgp;
 mod pins;

@@ -13,13 +13,13 @@ use baker_model::plan::{Day, Firmware, ProbeWay, TestPlan};
 use baker_model::recipe::Format;
 use baker_model::{Digest, Digester, Manifest, Recipe};
 use baker_vm::{
-    Boot, DirectBoot, Evidence, Medium, MediumFormat, Patience, Sizes, SmokeError, SmokeRequest,
-    Subject, Test, Treatment,
+    Boot, DirectBoot, Evidence, Medium, MediumFormat, NeighbourFiles, Patience, Sizes, SmokeError,
+    SmokeRequest, Subject, Test, Treatment,
 };
 
 use super::foreign::Foreign;
 use super::host::Host;
-use super::{luggage, netboot, secure_boot};
+use super::{luggage, neighbours, netboot, secure_boot};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::ui::Answer;
@@ -242,6 +242,7 @@ pub(super) fn boot_quietly(
     let tests = [Test { plan, work: folder }];
     let treatment = Treatment {
         luggage: luggage::pack([plan], scratch.path())?,
+        neighbours: neighbours::files(booted, std::slice::from_ref(plan), host, scratch.path())?,
         ..Treatment::default()
     };
     let request = SmokeRequest {
@@ -299,6 +300,7 @@ pub fn test(
             }
             _ => booted.boot(plan.firmware, host, &files),
         },
+        neighbours: neighbours::files(booted, plans, host, &files)?,
         host,
         evidence,
     };
@@ -319,6 +321,7 @@ pub fn test_foreign(
         // Its form was told by its bytes; no plan names another.
         subject: &|_| Ok(subject.clone()),
         boot: &|plan| foreign.boot(plan.firmware, host),
+        neighbours: None,
         host,
         evidence,
     };
@@ -329,6 +332,7 @@ pub fn test_foreign(
 struct Bench<'a> {
     subject: &'a dyn Fn(&TestPlan) -> std::result::Result<Subject, Failure>,
     boot: &'a dyn Fn(&TestPlan) -> std::result::Result<Boot, Failure>,
+    neighbours: Option<NeighbourFiles>,
     host: &'a Host,
     evidence: &'a Path,
 }
@@ -362,6 +366,7 @@ impl Bench<'_> {
             let keys = scratch.path().join(group[0].to_string());
             let treatment = Treatment {
                 luggage: luggage::pack(group.iter().map(|&place| &plans[place]), &keys)?,
+                neighbours: self.neighbours.clone(),
                 ..Treatment::default()
             };
             Ok((boot, subject, tests, treatment))

@@ -114,6 +114,7 @@ pub fn upgrade(
             watchdog: Watchdog::Resets,
             keep_disk: Some(kept.clone()),
             luggage: luggage::pack([&plan], &scratch.path().join("keys"))?,
+            neighbours: None,
         },
         today: smoke::today(),
         environment: &host.environment,

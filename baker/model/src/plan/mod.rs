@@ -5,6 +5,7 @@ mod checks;
 mod credential;
 mod file;
 mod machine;
+pub mod neighbour;
 
 pub use budget::Budget;
 pub use checks::{
@@ -14,6 +15,7 @@ pub use checks::{
 pub use credential::{CredentialSource, TestCredential};
 pub use file::{PlanFile, PlanFileError};
 pub use machine::{DiskBus, Firmware, MachineShape, ProbeWay};
+pub use neighbour::{Neighbour, Outcome, Reach};
 
 use std::collections::BTreeMap;
 
@@ -78,6 +80,9 @@ pub struct TestPlan {
     /// Logins from outside through user networking, once the guest is up.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ssh: Vec<SshCheck>,
+    /// Other machines, each alone with this one on a network.
+    #[serde(rename = "neighbour", skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
     /// Credentials that the machine is given.
     #[serde(rename = "credential", skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<TestCredential>,
@@ -152,6 +157,7 @@ impl Default for TestPlan {
             listening: Vec::new(),
             http: Vec::new(),
             ssh: Vec::new(),
+            neighbours: Vec::new(),
             credentials: Vec::new(),
             commands: Vec::new(),
             files: Vec::new(),
@@ -205,7 +211,9 @@ impl TestPlan {
     /// True when one boot can answer both plans.
     #[must_use]
     pub fn shares_machine(&self, other: &Self) -> bool {
-        self.shape() == other.shape() && self.credentials == other.credentials
+        self.shape() == other.shape()
+            && self.credentials == other.credentials
+            && self.neighbours == other.neighbours
     }
 
     /// True when the plan asks for something that only a probe inside the guest can answer.
@@ -214,6 +222,7 @@ impl TestPlan {
         let outside = Self {
             http: self.http.clone(),
             ssh: self.ssh.clone(),
+            neighbours: self.neighbours.clone(),
             console: self.console.clone(),
             budget: Budget {
                 guest_seconds: None,

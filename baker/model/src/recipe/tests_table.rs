@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::RecipeError;
 use super::credential::is_name as is_credential;
 use super::parse::{find_key, find_value};
-use crate::plan::TestPlan;
+use crate::plan::{TestPlan, neighbour};
 
 /// Most CPUs, memory and network cards that a test machine may have.
 const CPUS: u32 = 64;
@@ -27,6 +27,7 @@ pub(crate) fn check_tests(tests: &[TestPlan], text: &str) -> Result<(), RecipeEr
         check_machine(test, text)?;
         check_paths(test, text)?;
         check_outside(test, text)?;
+        check_neighbours(test, text)?;
     }
     Ok(())
 }
@@ -114,6 +115,20 @@ fn check_outside(test: &TestPlan, text: &str) -> Result<(), RecipeError> {
         }
     }
     Ok(())
+}
+
+/// Other machines in the test.
+fn check_neighbours(test: &TestPlan, text: &str) -> Result<(), RecipeError> {
+    let count = u32::try_from(test.neighbours.len()).unwrap_or(u32::MAX);
+    if count > NETWORKS {
+        let problem = format!("{count} neighbours are more than {NETWORKS}");
+        let at = text.find("[[test.neighbour]]").unwrap_or(0);
+        return Err(RecipeError::at(text, at, problem));
+    }
+    match neighbour::problem(&test.neighbours) {
+        Some((name, problem)) => Err(RecipeError::at(text, find_value(text, name), problem)),
+        None => Ok(()),
+    }
 }
 
 fn check_paths(test: &TestPlan, text: &str) -> Result<(), RecipeError> {

@@ -88,7 +88,7 @@ pub(crate) fn items(
     way: ProbeWay,
     stage: Stage,
 ) -> Result<Vec<Item>, PlanProblem> {
-    if Outside::of(plan).next().is_some() && plan.networks == 0 {
+    if plan.networks == 0 && Outside::of(plan).any(|check| check.port().is_some()) {
         return Err(PlanProblem::NoNetwork);
     }
     let mut list = List(Vec::new());

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baker_contract::{Line, Order, Report};
+use baker_model::plan::Neighbour;
 use baker_model::{Event, Listener, Verdict};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::OwnedWriteHalf;
@@ -28,6 +29,7 @@ use crate::http::Window;
 use crate::judge::{Judge, Observation, Wish};
 use crate::lines::{Piece, plain_text};
 use crate::machine::{Attachment, Machine, Sockets, Tpm};
+use crate::neighbour::{self, NeighbourFiles, Neighbours};
 use crate::outside::{Luggage, Outside};
 use crate::qemu::Qemu;
 use crate::qmp::{MachineEvent, Qmp};
@@ -57,6 +59,8 @@ pub(crate) struct Setting<'a> {
     pub machine: &'a Machine,
     pub nonce: &'a str,
     pub timing: Timing,
+    /// Folder of the logs.
+    pub work: &'a Path,
     /// Where QEMU keeps the console log.
     pub serial_log: PathBuf,
     /// Where QEMU's own output goes.
@@ -67,6 +71,8 @@ pub(crate) struct Setting<'a> {
     pub private: &'a Path,
     /// What belongs to the machine's credentials on this side.
     pub luggage: Arc<Luggage>,
+    /// Its neighbours, when it has any, and what they boot.
+    pub neighbours: Option<(&'a [Neighbour], &'a NeighbourFiles)>,
     pub listener: &'a dyn Listener,
     /// True when the run should end without a verdict.
     pub stop: &'a dyn Fn() -> bool,
@@ -116,6 +122,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         serial: setting.private.join("serial"),
         probe: setting.private.join("probe"),
         tpm: setting.private.join("tpm"),
+        links: setting.private.to_owned(),
         serial_log: setting.serial_log.clone(),
     };
     // QEMU makes the log when it starts; a run that dies before must not leave an older one.
@@ -131,6 +138,8 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         Tpm::None => None,
         Tpm::Emulated => Some(tpm::start(&sockets.tpm, setting.private).await?),
     };
+    // The same: no word of theirs is waited for behind the verdict.
+    let neighbours = Arc::new(neighbours(setting)?);
     let child = spawn(setting, &argv)?;
     let (sender, inputs) = mpsc::channel(BACKLOG);
     let (event_sender, events) = mpsc::unbounded_channel();
@@ -144,6 +153,7 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         events,
         qmp: None,
         port: None,
+        neighbours,
         exited: None,
         reset: None,
         open_lines: 0,
@@ -163,6 +173,20 @@ pub(crate) async fn observe(setting: &Setting<'_>, judge: Judge) -> Result<Outco
         pictured: session.pictured,
         warnings,
         argv,
+    })
+}
+
+fn neighbours(setting: &Setting<'_>) -> io::Result<Neighbours> {
+    let Some((neighbours, files)) = setting.neighbours else {
+        return Ok(Neighbours::default());
+    };
+    Neighbours::start(&neighbour::Start {
+        qemu: setting.qemu,
+        machine: setting.machine,
+        files,
+        neighbours,
+        links: setting.private,
+        work: setting.work,
     })
 }
 
@@ -193,6 +217,7 @@ struct Session<'a> {
     events: mpsc::UnboundedReceiver<Option<MachineEvent>>,
     qmp: Option<Arc<Qmp>>,
     port: Option<OwnedWriteHalf>,
+    neighbours: Arc<Neighbours>,
     exited: Option<(ExitStatus, Instant)>,
     /// A reset that the judge has not been told of.
     reset: Option<Instant>,
@@ -409,14 +434,12 @@ impl Session<'_> {
         let checks = self.judge.requests().to_vec();
         let sender = self.sender.clone();
         let luggage = Arc::clone(&self.setting.luggage);
+        let neighbours = Arc::clone(&self.neighbours);
         tokio::spawn(async move {
             let forwards = qmp.forwards().await.unwrap_or_default();
             for check in checks {
-                let host = forwards.iter().find(|(guest, _)| *guest == check.port());
-                let result = match host {
-                    Some((_, host)) => check.ask(*host, window, Arc::clone(&luggage)).await,
-                    None => Err(format!("QEMU does not forward port {}", check.port())),
-                };
+                let with = (Arc::clone(&luggage), &*neighbours);
+                let result = check.ask(&forwards, window, with).await;
                 if sender.send(Input::Outside(check, result)).await.is_err() {
                     return;
                 }

@@ -24,6 +24,7 @@ use crate::environment::Environment;
 use crate::evidence::{Evidence, Retry};
 use crate::judge::{Case, Judge, Rules};
 use crate::machine::{Attachment, Boot, Machine, Watchdog};
+use crate::neighbour::NeighbourFiles;
 use crate::outside::Luggage;
 use crate::patience::Patience;
 use crate::qemu::Qemu;
@@ -89,6 +90,8 @@ pub struct Treatment {
     pub keep_disk: Option<PathBuf>,
     /// Credentials for the guest, and what belongs to them.
     pub luggage: Luggage,
+    /// What neighbours boot; needed by plans that have some.
+    pub neighbours: Option<NeighbourFiles>,
 }
 
 /// Why there is no verdict.
@@ -204,7 +207,8 @@ pub fn smoke(request: &SmokeRequest<'_>) -> Result<Vec<Evidence>, SmokeError> {
     let before = before?;
     let (retries, run) = runs?;
     let after = check.hash()?;
-    report::share_logs(&works, &run, &retries)?;
+    let neighbours = &request.tests[0].plan.neighbours;
+    report::share_logs(&works, neighbours, &run, &retries)?;
     let evidence = report::evidence(request, &machine, way, &run, &retries, [before, after]);
     request.listener.event(Event::Finished {
         stage: STAGE,
@@ -300,11 +304,13 @@ impl Bench<'_> {
                 connect: request.patience.first_sign,
                 power_off: request.patience.power_off,
             },
+            work: self.work,
             serial_log: self.work.join(&logs.serial),
             qemu_log: self.work.join(&logs.qemu),
             screenshot: self.work.join(&logs.screenshot),
             private: private.path(),
             luggage: Arc::new(request.treatment.luggage.clone()),
+            neighbours: prepare::neighbours(request)?,
             listener: request.listener,
             stop: self.stop,
         };

@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf, absolute};
 
-use baker_model::plan::{ProbeWay, TestPlan};
+use baker_model::plan::{Neighbour, ProbeWay, TestPlan};
 
 use super::medium::copy;
 use super::{SmokeError, SmokeRequest};
 use crate::machine::{
-    Boot, DirectBoot, Disk, Display, Extras, Forward, Machine, Network, OnReset, ProbeOffer, Tpm,
-    Writes,
+    Boot, DirectBoot, Disk, Display, Extras, Forward, Link, Machine, Network, OnReset, ProbeOffer,
+    Tpm, Writes,
 };
+use crate::neighbour::{NeighbourFiles, OLDEST_QEMU};
 use crate::outside::Outside;
 use crate::qemu::CpuChoice;
 use crate::subject::{Medium, PlanProblem};
@@ -65,6 +66,7 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         },
         networks: plan.networks,
         network: Network::Isolated,
+        links: links(plan),
         forwards: forwards(request),
         on_reset: if restarts {
             OnReset::Restart
@@ -77,6 +79,34 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         tpm: if plan.tpm { Tpm::Emulated } else { Tpm::None },
         credentials: request.treatment.luggage.credentials.clone(),
     })
+}
+
+/// The plan's neighbours and what they boot; none when it has none.
+pub(super) fn neighbours<'a>(
+    request: &SmokeRequest<'a>,
+) -> Result<Option<(&'a [Neighbour], &'a NeighbourFiles)>, SmokeError> {
+    let plan = request.tests[0].plan;
+    if plan.neighbours.is_empty() {
+        return Ok(None);
+    }
+    let version = request.qemu.version;
+    if (version.major, version.minor) < OLDEST_QEMU {
+        return Err(refused(plan, PlanProblem::OldQemu { version }));
+    }
+    match &request.treatment.neighbours {
+        Some(files) => Ok(Some((&plan.neighbours, files))),
+        None => Err(refused(plan, PlanProblem::NoNeighbours)),
+    }
+}
+
+fn links(plan: &TestPlan) -> Vec<Link> {
+    let numbered = (1..).zip(&plan.neighbours);
+    let links = numbered.map(|(number, neighbour): (u8, _)| {
+        let own = || format!("52:54:00:6c:6b:{number:02x}");
+        let mac = neighbour.card.clone().unwrap_or_else(own);
+        Link { mac }
+    });
+    links.collect()
 }
 
 /// The CPU model and what is known against it.
@@ -124,7 +154,7 @@ fn disk(request: &SmokeRequest<'_>) -> Result<Option<Disk>, SmokeError> {
 
 fn forwards(request: &SmokeRequest<'_>) -> Vec<Forward> {
     let checks = request.tests.iter().flat_map(|test| Outside::of(test.plan));
-    let mut ports: Vec<u16> = checks.map(|check| check.port()).collect();
+    let mut ports: Vec<u16> = checks.filter_map(|check| check.port()).collect();
     ports.sort_unstable();
     ports.dedup();
     ports

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use baker_contract::Report;
-use baker_model::plan::ProbeWay;
+use baker_model::plan::{Neighbour, ProbeWay};
 use baker_model::{Digest, Verdict};
 
 use super::prepare::cpu;
@@ -16,6 +16,7 @@ use crate::evidence::{
 };
 use crate::judge::{Judge, Ruling};
 use crate::machine::{Attachment, Machine};
+use crate::neighbour::log_name;
 use crate::session::Outcome;
 
 /// Titles of all plans of a request.
@@ -48,6 +49,7 @@ pub(super) fn worst(outcome: &Outcome) -> Option<&Ruling> {
 /// Copies the logs into the folder of every plan, so that each can be read by itself.
 pub(super) fn share_logs(
     works: &[PathBuf],
+    neighbours: &[Neighbour],
     run: &Run,
     retries: &[Retry],
 ) -> Result<(), SmokeError> {
@@ -57,7 +59,9 @@ pub(super) fn share_logs(
     let earlier = retries.iter().map(|retry| &retry.serial_log);
     let names = [&run.logs.serial, &run.logs.qemu];
     let picture = run.outcome.pictured.then_some(&run.logs.screenshot);
-    for name in names.into_iter().chain(picture).chain(earlier) {
+    let neighbours: Vec<String> = neighbours.iter().map(|it| log_name(&it.name)).collect();
+    let names = names.into_iter().chain(picture).chain(earlier);
+    for name in names.chain(&neighbours) {
         for work in others {
             let path = work.join(name);
             fs::copy(first.join(name), &path)

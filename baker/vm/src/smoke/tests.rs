@@ -238,6 +238,30 @@ fn another_disk_than_promised_is_an_error() {
     assert!(matches!(error, SmokeError::Disk { .. }), "{error}");
 }
 
+/// A plan that stands between `left` and nobody else.
+fn between() -> TestPlan {
+    let neighbour = "networks = 0\n[[neighbour]]\nname = \"left\"\naddress = \"10.1.0.2/24\"\n";
+    toml::from_str(neighbour).unwrap()
+}
+
+#[test]
+fn neighbours_want_something_to_boot_and_a_qemu_that_connects_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(testing::fake_qemu(folder.path(), "exit 1"), &[]);
+    let refused = |bench: &Bench| match bench.run_plans(&[between()]) {
+        Err(SmokeError::Plan { problem, .. }) => problem,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&bench), PlanProblem::NoNeighbours);
+    bench.treatment.neighbours = Some(NeighbourFiles {
+        kernel: "/k".into(),
+        initrd: "/i".into(),
+    });
+    bench.qemu.version.minor = 1;
+    let version = bench.qemu.version;
+    assert_eq!(refused(&bench), PlanProblem::OldQemu { version });
+}
+
 #[test]
 fn an_interrupt_ends_the_run_and_qemu() {
     let Some(qemu) = testing::qemu() else { return };
@@ -322,6 +346,7 @@ fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
         probe: ProbeOffer::None,
         networks: 1,
         network: Network::Isolated,
+        links: Vec::new(),
         forwards: Vec::new(),
         on_reset: OnReset::Restart,
         display: Display::None,
