@@ -177,7 +177,7 @@ fn lived(
         patience: Patience::for_plans([&plan], &boot, host.accelerator.accelerator),
         treatment: &Treatment {
             keep_disk: Some(kept.clone()),
-            luggage: luggage::pack([&plan], &scratch.join("keys"))?,
+            luggage: luggage::pack([&plan], &scratch.join("keys-of-life"))?,
             ..Treatment::default()
         },
         today: smoke::today(),
