@@ -178,7 +178,7 @@ fn lived(
         patience: Patience::for_plans([&plan], &boot, host.accelerator.accelerator),
         treatment: &Treatment {
             keep_disk: Some(kept.clone()),
-            luggage: luggage::pack([&plan], &scratch.join("keys"))?,
+            luggage: luggage::pack([&plan], &scratch.join("keys-of-life"))?,
             ..Treatment::default()
         },
         today: smoke::today(),
@@ -214,17 +214,22 @@ fn subject(booted: &Booted, disk: &Path) -> Result<Subject, Failure> {
 }
 
 /// The machine of the new version's own test by UEFI; what its tests ask is asked elsewhere, but
-/// for files on data that outlives a version.
+/// for files on data that outlives a version, and commands that look at it.
 fn plan(old: &Booted, new: &Booted) -> TestPlan {
     let own = own_plan(new.manifest());
-    let files = if keeps_data(old) && keeps_data(new) {
-        own.files
+    let (files, mut commands) = if keeps_data(old) && keeps_data(new) {
+        (own.files, own.commands)
     } else {
-        Vec::new()
+        (Vec::new(), Vec::new())
     };
+    // The restart that they wait for is the update itself.
+    for command in &mut commands {
+        command.after_restart = false;
+    }
     TestPlan {
         name: Some(format!("after-{}", old.manifest().version)),
         files,
+        commands,
         firmware: own.firmware,
         memory_mib: own.memory_mib,
         cpus: own.cpus,

@@ -181,6 +181,10 @@ pub struct CommandCheck {
     /// Seconds that it may take.
     #[serde(default = "command_seconds")]
     pub seconds: u32,
+    /// True when it is asked only of a machine that has been started before: after the restart of
+    /// `[test.reboot]`, and of the new version of an update.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub after_restart: bool,
 }
 
 #[expect(

@@ -59,6 +59,10 @@ mod tests {
             ("[[test]]\nname = \"a/b\"\n", "a/b"),
             ("[[test]]\nlistening = [\"22\"]\n", "tcp:22"),
             ("[[test]]\n[[test.command]]\nrun = []\n", "run"),
+            (
+                "[[test]]\n[[test.command]]\nrun = [\"/x\"]\nafter-restart = true\n",
+                "[test.reboot]",
+            ),
             ("[[test]]\n[[test.command]]\nrun = [\"ls\"]\n", "absolute"),
             ("[[test]]\n[[test.file]]\npath = \"etc\"\n", "absolute"),
             ("[[test]]\nmemory-mib = 0\n", "memory-mib"),

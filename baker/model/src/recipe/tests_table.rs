@@ -159,6 +159,11 @@ fn check_paths(test: &TestPlan, text: &str) -> Result<(), RecipeError> {
             }
             Some(_) => {}
         }
+        if command.after_restart && test.reboot.is_none() {
+            let problem = "a command `after-restart` is never run: the test has no restart";
+            let at = find_key(text, "after-restart");
+            return Err(RecipeError::at(text, at, problem).hint("add [test.reboot]"));
+        }
     }
     Ok(())
 }

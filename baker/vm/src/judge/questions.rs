@@ -94,7 +94,7 @@ pub(crate) fn items(
     let mut list = List(Vec::new());
     list.image(plan, subject, way);
     list.units(plan);
-    list.files_and_commands(plan);
+    list.files_and_commands(plan, stage);
     list.kernel(plan);
     if plan.journal.is_some() {
         list.add(
@@ -175,7 +175,7 @@ impl List {
         }
     }
 
-    fn files_and_commands(&mut self, plan: &TestPlan) {
+    fn files_and_commands(&mut self, plan: &TestPlan, stage: Stage) {
         for listening in &plan.listening {
             let check = Check::Listening {
                 protocol: listening.protocol.name().to_owned(),
@@ -183,7 +183,8 @@ impl List {
             };
             self.ask(format!("something listens on {listening}"), check);
         }
-        for command in &plan.commands {
+        let early = |command: &&CommandCheck| stage == Stage::First && command.after_restart;
+        for command in plan.commands.iter().filter(|command| !early(command)) {
             self.ask(command_text(command), command_check(command));
         }
         for file in &plan.files {

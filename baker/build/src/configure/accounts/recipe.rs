@@ -41,5 +41,66 @@ pub(in crate::configure) fn add_recipe_accounts(
             wishes.member(group, &user.name);
         }
     }
-    wishes.grant(accounts)
+    wishes.grant(accounts)?;
+    check_numbers(recipe, accounts)
+}
+
+/// What a package has made first keeps its number, and that must be the one asked for: files on
+/// data that outlives an image belong to numbers.
+fn check_numbers(recipe: &Recipe, accounts: &Accounts) -> Result<(), ConfigureError> {
+    let groups = recipe.groups.iter();
+    let groups = groups.map(|it| ("group", &it.name, it.gid, accounts.group_number(&it.name)));
+    let users = recipe.users.iter();
+    let users = users.map(|it| ("user", &it.name, it.uid, accounts.uid(&it.name)));
+    for (kind, name, wanted, found) in groups.chain(users) {
+        let (Some(wanted), Some(found)) = (wanted, found) else {
+            continue;
+        };
+        if wanted != found {
+            return Err(ConfigureError::Account {
+                kind,
+                name: name.clone(),
+                problem: format!("a package gave it the number {found}, the recipe {wanted}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configure::testing;
+
+    #[test]
+    fn a_number_is_the_one_asked_for_or_an_error() {
+        let files = [
+            ("/etc/passwd", "ann:*:100:102::/:/bin/sh\n"),
+            ("/etc/group", "ann:*:102:\n"),
+        ];
+        let spool = testing::spool();
+        let image = testing::image(&spool, &files);
+        let text = "name = \"x\"\nversion = \"1.0.0\"\n[debian]\nsuite = \"trixie\"\n\
+                    packages = [\"base-files\"]\n[kernel]\npackage = \"linux-image-cloud-amd64\"\n";
+        for (table, problem) in [
+            ("[[user]]\nname = \"ann\"\nuid = 100\n", ""),
+            ("[[user]]\nname = \"ann\"\n", ""),
+            (
+                "[[user]]\nname = \"ann\"\nuid = 101\n",
+                "the number 100, the recipe 101",
+            ),
+            (
+                "[[group]]\nname = \"ann\"\ngid = 100\n",
+                "the number 102, the recipe 100",
+            ),
+        ] {
+            let recipe = Recipe::parse(&format!("{text}{table}")).unwrap();
+            let mut accounts = Accounts::load(&image).unwrap();
+            let said = add_recipe_accounts(&recipe, &mut accounts)
+                .err()
+                .map_or_else(String::new, |error| error.to_string());
+            assert!(said.contains(problem), "{table}: {said}");
+            assert_eq!(said.is_empty(), problem.is_empty(), "{table}: {said}");
+        }
+    }
 }

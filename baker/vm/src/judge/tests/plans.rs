@@ -68,6 +68,7 @@ fn full_plan() -> TestPlan {
             contains: None,
             output: None,
             seconds: 3,
+            after_restart: false,
         }],
         root_read_only: true,
         no_shell: true,
@@ -362,6 +363,14 @@ fn reboot_plan() -> TestPlan {
             vanishes: vec!["/run".into()],
         }),
         units_active: vec![UNIT.into()],
+        commands: vec![CommandCheck {
+            run: vec!["/bin/rows".into()],
+            exit_code: 0,
+            contains: None,
+            output: None,
+            seconds: 3,
+            after_restart: true,
+        }],
         ..TestPlan::default()
     }
 }
@@ -407,6 +416,7 @@ fn a_restart_is_ordered_once_all_holds_and_all_is_asked_again() {
         (1, "a marker can be written into /var"),
         (1, "a marker can be written into /run"),
         (2, "unit nginx.service is active"),
+        (2, "`/bin/rows` ends with 0"),
         (2, "what is in /var survives a restart"),
         (2, "what is in /run vanishes with a restart"),
     ];
