@@ -9,9 +9,9 @@ use baker_model::{Digest, Failure, Interrupt, Silent, Verdict};
 use crate::testing::{self, sector};
 use crate::{
     Accelerator, AcceleratorChoice, Architecture, Boot, Disk, DiskBus, Display, Environment,
-    Evidence, Extras, Machine, Medium, MediumFormat, Network, OnReset, Patience, ProbeOffer, Qemu,
-    RunError, Sizes, SmokeError, SmokeRequest, Subject, Test, Treatment, Watchdog, Writes, run,
-    smoke,
+    Evidence, Extras, Machine, Medium, MediumFormat, NeighbourFiles, Network, OnReset, Patience,
+    PlanProblem, ProbeOffer, Qemu, RunError, Sizes, SmokeError, SmokeRequest, Subject, Test,
+    Treatment, Watchdog, Writes, run, smoke,
 };
 
 /// Set for the helper process of [`a_killed_baker_leaves_no_qemu`].
