@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use baker_build::scripts::{Digests, Failed, Files, Placed, Ran, Start, Transcript, write_input};
 use baker_build::{Spool, kernel};
 use baker_contract::sandbox::{Job, set_clock};
-use baker_model::Digest;
+use baker_model::{Digest, Digester};
 use baker_model::lock::PackageLock;
 use baker_sandbox::{Errand, Hear};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ use crate::program::CLOCK;
 
 /// Bytes read or written at a time.
 const BUFFER: usize = 1 << 20;
+
+/// Trees are kept for bakes to come: a third of the room, without being waited for.
+const LEVEL: i32 = 1;
 
 /// What a sandbox gave, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +36,20 @@ pub(in super::super) struct Layer {
     pub(super) tree: Digest,
     /// Its size.
     pub(super) size: u64,
+    /// The archive as the store has it, compressed.
+    stored: Stored,
     /// What ran for it, and for all that it stands on.
     pub(super) scripts: Vec<Ran>,
     /// What the recipe's commands made of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) made: Vec<String>,
+}
+
+/// An object of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stored {
+    digest: Digest,
+    size: u64,
 }
 
 /// A job, and what it begins with.
@@ -60,7 +72,7 @@ pub(super) struct Task<'a> {
 
 /// A kept tree that can be read.
 pub(super) struct Opened {
-    pub(super) archive: BufReader<File>,
+    pub(super) archive: BufReader<zstd::Decoder<'static, BufReader<File>>>,
     pub(super) size: u64,
 }
 
@@ -69,7 +81,8 @@ impl Baking<'_> {
     pub(super) fn kept(&self, key: &Digest) -> Option<Layer> {
         let text = fs::read(self.layer_path(key)).ok()?;
         let layer: Layer = serde_json::from_slice(&text).ok()?;
-        let presence = self.store.presence(&layer.tree, layer.size).ok()?;
+        let Stored { digest, size } = layer.stored;
+        let presence = self.store.presence(&digest, size).ok()?;
         (presence == baker_fetch::Presence::Present).then_some(layer)
     }
 
@@ -87,13 +100,14 @@ impl Baking<'_> {
 
     /// Opens the tree of a layer.
     pub(super) fn opened(&self, layer: &Layer) -> Result<Opened, Failure> {
-        let kept = self.store.open_verified(&layer.tree, layer.size);
-        let kept = kept.map_err(|error| {
+        let Stored { digest, size } = layer.stored;
+        let kept = self.store.open_verified(&digest, size).map_err(|error| {
             let help = "run the scripts again: baker bake --anew";
             self.failed(error).help(help)
         })?;
+        let archive = zstd::Decoder::new(kept).map_err(|error| self.failed(error))?;
         Ok(Opened {
-            archive: BufReader::with_capacity(BUFFER, kept),
+            archive: BufReader::with_capacity(BUFFER, archive),
             size: layer.size,
         })
     }
@@ -137,9 +151,12 @@ impl Baking<'_> {
         })?;
         let archive = self.work.join("sandbox.tar");
         let out = File::create_new(&archive).map_err(|error| self.failed(error))?;
+        let out = BufWriter::with_capacity(BUFFER, out);
         let mut taker = Taker {
             transcript: Transcript::new(&task.job.steps, task.digests),
-            out: BufWriter::with_capacity(BUFFER, out),
+            out: zstd::Encoder::new(out, LEVEL).map_err(|error| self.failed(error))?,
+            digester: Digester::new(),
+            size: 0,
             start: Instant::now(),
         };
         let errand = Errand {
@@ -148,19 +165,21 @@ impl Baking<'_> {
         };
         let ran = runner.run(errand, &mut taker);
         ran.map_err(|error| sandbox::failure(self.context, error))?;
-        taker.out.flush().map_err(|error| self.failed(error))?;
+        let out = taker.out.finish().and_then(|mut out| out.flush());
+        out.map_err(|error| self.failed(error))?;
         let finished = taker.transcript.finish();
         let scripts = finished.map_err(|failed| self.script_failed(&failed, task))?;
         let kept = self.store.put_file(&archive);
-        let (tree, size) = kept.map_err(|error| self.failed(error))?;
+        let (digest, size) = kept.map_err(|error| self.failed(error))?;
         for path in [input, &archive] {
             fs::remove_file(path).map_err(|error| self.failed(error))?;
         }
         Ok(Layer {
             name: task.name.to_owned(),
             runner: runner.kind().name().to_owned(),
-            tree,
-            size,
+            tree: taker.digester.finish(),
+            size: taker.size,
+            stored: Stored { digest, size },
             scripts,
             made: Vec::new(),
         })
@@ -205,7 +224,9 @@ impl Baking<'_> {
 /// Takes what comes out of the sandbox.
 struct Taker<'a> {
     transcript: Transcript<'a>,
-    out: BufWriter<File>,
+    out: zstd::Encoder<'static, BufWriter<File>>,
+    digester: Digester,
+    size: u64,
     start: Instant,
 }
 
@@ -229,6 +250,8 @@ impl Hear for Taker<'_> {
     }
 
     fn tree(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digester.update(bytes);
+        self.size += bytes.len() as u64;
         self.out.write_all(bytes)
     }
 }

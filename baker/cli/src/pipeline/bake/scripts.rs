@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, BufReader};
+use std::io;
 use std::path::Path;
 
 use baker_build::describe::{Bytes, Piece};
@@ -35,7 +35,7 @@ const LOOK: &str = "--at configure";
 pub(super) const HOST_NAME: &str = "baker";
 
 /// Version of the stage: another one makes other trees of the same inputs.
-const VERSION: &str = "baker-scripts-2";
+const VERSION: &str = "baker-scripts-3";
 
 /// One layer of the chain.
 pub(super) struct Link<'a> {
@@ -357,7 +357,7 @@ impl Baking<'_> {
         self.write_task(&task, Start::Kept(&mut archive, size), &input)?;
         let mut layer = self.perform(&task, &input, host)?;
         let survey = |layer: &Layer| -> Result<Survey, Failure> {
-            let archive: BufReader<_> = self.opened(layer)?.archive;
+            let archive = self.opened(layer)?.archive;
             let survey = Survey::read(archive, self.context.interrupt());
             survey.map_err(|error| self.failed(error))
         };
