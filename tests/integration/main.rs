@@ -22,6 +22,7 @@ mod formats;
 mod gate;
 mod look;
 mod publish;
+mod recipes;
 mod release;
 mod resolve_apt;
 mod resolve_rules;
