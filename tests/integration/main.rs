@@ -24,6 +24,7 @@ mod gate;
 mod look;
 mod neighbours;
 mod publish;
+mod recipes;
 mod release;
 mod resolve_apt;
 mod resolve_rules;
