@@ -2,9 +2,11 @@
 //! wherever they run, a record of what ran, and a way to look into it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use baker_model::Digest;
 use baker_model::lock::PackageRole;
@@ -52,6 +54,13 @@ fn nasty() -> &'static Locked {
         });
         sandboxed(NASTY, &answers.concat())
     })
+}
+
+/// The least that is still a system: a machine is emulated.
+fn small() -> &'static Locked {
+    static LOCKED: OnceLock<Locked> = OnceLock::new();
+    let packages = "\"base-files\", \"base-passwd\", \"systemd\", \"ca-certificates\"";
+    LOCKED.get_or_init(|| sandboxed(packages, ""))
 }
 
 /// Bakes where it is told to, whatever is kept of earlier runs.
@@ -209,21 +218,8 @@ fn inside_there_is_one_time_one_name_and_no_way_out() {
 
 #[test]
 fn a_machine_gives_the_same_disk_as_namespaces() {
-    // A machine is emulated: few packages, unless all is asked for.
-    let small = || {
-        sandboxed(
-            "\"base-files\", \"base-passwd\", \"systemd\", \"ca-certificates\"",
-            "",
-        )
-    };
     let is_all = std::env::var("BAKER_FIXTURES").is_ok_and(|value| value == "all");
-    let made;
-    let locked = if is_all {
-        nasty()
-    } else {
-        made = small();
-        &made
-    };
+    let locked = if is_all { nasty() } else { small() };
     let (host, _) = bake_anew(locked, "namespaces");
     let (machine, said) = seated(|| bake_anew(locked, "machine"));
     assert!(said.stderr.contains("ran in machine"), "{}", said.stderr);
@@ -241,6 +237,59 @@ fn a_machine_gives_the_same_disk_as_namespaces() {
             .collect()
     };
     assert_eq!(names(&host), names(&machine));
+}
+
+#[test]
+fn a_machine_dies_with_the_baker_that_started_it() {
+    let locked = small();
+    let to = tempfile::tempdir_in(locked.baker.home()).unwrap();
+    let mut words: Vec<OsString> = ["bake", "--anew", "--sandbox", "machine", "--to"]
+        .map(OsString::from)
+        .to_vec();
+    words.extend([to.path().into(), locked.recipe.clone().into()]);
+    let mut baker = locked.baker.command(words).spawn().unwrap();
+    let machine = soon("a machine is started", || {
+        machine_of(baker.id()).filter(|_| baker.try_wait().unwrap().is_none())
+    });
+    baker.kill().unwrap();
+    baker.wait().unwrap();
+    soon("the machine is gone", || {
+        (!is_running(machine)).then_some(())
+    });
+}
+
+/// What comes about within a minute or two.
+fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1200 {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("it never comes about that {what}");
+}
+
+/// The QEMU among the children of a process.
+fn machine_of(parent: u32) -> Option<u32> {
+    let folders = fs::read_dir("/proc").unwrap();
+    let ids = folders.filter_map(|folder| folder.ok()?.file_name().to_str()?.parse().ok());
+    ids.into_iter().find(|id| {
+        stat(*id).is_some_and(|(name, _, of)| name.starts_with("qemu") && of == parent)
+    })
+}
+
+/// Whether a process does anything any more: one that only waits to be missed does not.
+fn is_running(id: u32) -> bool {
+    stat(id).is_some_and(|(name, state, _)| name.starts_with("qemu") && state != "Z")
+}
+
+/// Name, state and parent of a process, as proc(5) has them.
+fn stat(id: u32) -> Option<(String, String, u32)> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (front, behind) = text.rsplit_once(')')?;
+    let name = front.split_once('(')?.1.to_owned();
+    let mut words = behind.split_whitespace();
+    Some((name, words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use baker_contract::sandbox::SANDBOX_PORT;
 use baker_vm::{Accelerator, CpuChoice, ErrandMachine, Qemu};
@@ -61,7 +61,7 @@ impl Runner for ThrowawayMachine {
             console: &console,
             epoch: self.epoch,
         };
-        let mut running = start(&self.qemu.program, &machine)?;
+        let mut running = start(&machine)?;
         let stdout = running.0.stdout.take();
         let Some(stdout) = stdout else {
             return Err(SandboxError::Start {
@@ -90,16 +90,16 @@ impl Drop for Running {
     }
 }
 
-fn start(program: &Path, machine: &ErrandMachine<'_>) -> Result<Running, SandboxError> {
-    let child = Command::new(program)
-        .args(machine.argv())
+fn start(machine: &ErrandMachine<'_>) -> Result<Running, SandboxError> {
+    let child = machine
+        .command()
         // Held open: with the end of its input QEMU closes the port for writing too.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn();
     let child = child.map_err(|source| SandboxError::Start {
-        program: program.to_owned(),
+        program: machine.qemu.program.clone(),
         source,
     })?;
     Ok(Running(child))

@@ -3,9 +3,11 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::Command;
 
 use crate::accelerator::Accelerator;
 use crate::arguments::Arguments;
+use crate::child::die_with_parent;
 use crate::machine::Threads;
 use crate::qemu::Qemu;
 
@@ -35,9 +37,18 @@ pub struct ErrandMachine<'a> {
 }
 
 impl ErrandMachine<'_> {
-    /// The arguments for QEMU, without the program.
+    /// QEMU with its arguments, ready to be started by **the thread that waits for its end**: when
+    /// that one dies, by whatever means, so does the machine.
     #[must_use]
-    pub fn argv(&self) -> Vec<OsString> {
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.qemu.program);
+        command.args(self.argv());
+        die_with_parent(&mut command);
+        command
+    }
+
+    /// The arguments for QEMU, without the program.
+    fn argv(&self) -> Vec<OsString> {
         let row = self.qemu.architecture.row();
         let mut arguments = Arguments::default();
         arguments.flag("-no-user-config").flag("-nodefaults");
