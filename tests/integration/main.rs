@@ -32,4 +32,5 @@ mod settings;
 mod slots;
 mod start;
 mod tidy;
+mod unprivileged;
 mod verdicts;

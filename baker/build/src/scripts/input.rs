@@ -1,17 +1,16 @@
 //! The file that a sandbox gets: the job, the tree to begin with, and the packages.
 
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroUsize;
 
 use baker_contract::sandbox::{Job, SANDBOX_CLOCK, SANDBOX_FILES, write_sections};
 use baker_formats::io::Source as _;
 use baker_formats::tar::{self, Archive, BLOCK, Header};
-use baker_model::lock::PackageLock;
 use baker_model::{Interrupt, Objects, Tree};
 
-use super::plan::{ANSWERS, PACKAGES};
-use super::{Plan, ScriptsError};
+use super::plan::ANSWERS;
+use super::{Plan, ScriptsError, packages};
 use crate::Spool;
-use crate::assemble::AssembleError;
 
 /// Bytes copied at a time.
 const BUFFER: usize = 1 << 20;
@@ -32,7 +31,11 @@ pub struct Files<'a> {
     pub answers: &'a str,
 }
 
-/// Writes the input for a plan: `base` is the assembled tree of [`Plan::base`].
+/// Writes the input for a plan: `base` is the assembled tree of [`Plan::base`]; packages are read
+/// by so many threads.
+///
+/// Packages go in uncompressed: dpkg makes the same files of them, and in an emulated machine it
+/// would take minutes to decompress what takes seconds here.
 ///
 /// # Errors
 /// A package cannot be read, or the file cannot be written.
@@ -40,19 +43,32 @@ pub fn write_input(
     plan: &Plan,
     (base, spool): (&Tree, &Spool),
     files: Files<'_>,
-    inputs: &dyn Objects,
+    (inputs, threads): (&dyn Objects, NonZeroUsize),
     out: &mut (impl Write + Seek),
     interrupt: &Interrupt,
 ) -> Result<(), ScriptsError> {
     let job = plan.job.to_bytes();
     let archive = Archive::of_tree(base, spool);
-    let packages = files_size(plan, files);
-    let sizes = [job.len() as u64, archive.size(), packages];
-    write_sections(out, &sizes).map_err(ScriptsError::Write)?;
+    let sizes = |last| [job.len() as u64, archive.size(), last];
+    // How large the packages are is known behind them.
+    write_sections(out, &sizes(0)).map_err(ScriptsError::Write)?;
     out.write_all(&job).map_err(ScriptsError::Write)?;
     copy_archive(&archive, out, interrupt)?;
-    append_files(plan, files, inputs, out, interrupt)?;
-    pad(out).map_err(ScriptsError::Write)
+    let start = out.stream_position().map_err(ScriptsError::Write)?;
+    for (path, mode, bytes) in small(files) {
+        let header = header(path, mode, bytes.len() as u64);
+        append(&header, &mut { bytes }, out).map_err(ScriptsError::Write)?;
+    }
+    packages::append(&plan.packages, (inputs, threads), out, interrupt)?;
+    let mut finish = || -> io::Result<()> {
+        out.write_all(&[0; 2 * BLOCK])?;
+        let end = out.stream_position()?;
+        out.rewind()?;
+        write_sections(out, &sizes(end - start))?;
+        out.seek(SeekFrom::Start(end))?;
+        pad(out)
+    };
+    finish().map_err(ScriptsError::Write)
 }
 
 /// Writes the input for a job on a tree that a sandbox gave before: its archive of so many bytes.
@@ -128,56 +144,12 @@ fn small<'a>(files: Files<'a>) -> Vec<(String, u16, &'a [u8])> {
     small
 }
 
-fn files_size(plan: &Plan, files: Files<'_>) -> u64 {
-    let small = small(files).into_iter();
-    let small =
-        small.map(|(path, mode, bytes)| entry_size(&header(path, mode, bytes.len() as u64)));
-    let packages = plan.packages.iter().enumerate();
-    let packages = packages.map(|(number, package)| entry_size(&package_header(number, package)));
-    small.chain(packages).sum::<u64>() + 2 * BLOCK as u64
-}
-
-fn entry_size(header: &Header) -> u64 {
-    tar::encode(header).len() as u64 + header.size.next_multiple_of(BLOCK as u64)
-}
-
-fn package_header(number: usize, package: &PackageLock) -> Header {
-    let path = format!("{SANDBOX_FILES}/{PACKAGES}/{number:04}.deb");
-    header(path, 0o644, package.size)
-}
-
-fn header(path: String, mode: u16, size: u64) -> Header {
+/// The entry of a file that is there while scripts run.
+pub(super) fn header(path: String, mode: u16, size: u64) -> Header {
     Header {
         mode,
         ..Header::of_file(&format!("./{path}"), size, 0)
     }
-}
-
-fn append_files(
-    plan: &Plan,
-    files: Files<'_>,
-    inputs: &dyn Objects,
-    out: &mut impl Write,
-    interrupt: &Interrupt,
-) -> Result<(), ScriptsError> {
-    for (path, mode, bytes) in small(files) {
-        let header = header(path, mode, bytes.len() as u64);
-        append(&header, &mut { bytes }, out).map_err(ScriptsError::Write)?;
-    }
-    for (number, package) in plan.packages.iter().enumerate() {
-        if interrupt.is_raised() {
-            return Err(ScriptsError::Interrupted);
-        }
-        let mut bytes = inputs
-            .open(&package.sha256)
-            .map_err(|source| AssembleError::Input {
-                package: package.name.clone(),
-                file: package.path.clone(),
-                source,
-            })?;
-        append(&package_header(number, package), &mut bytes, out).map_err(ScriptsError::Write)?;
-    }
-    out.write_all(&[0; 2 * BLOCK]).map_err(ScriptsError::Write)
 }
 
 fn append(header: &Header, bytes: &mut dyn Read, out: &mut impl Write) -> io::Result<()> {

@@ -12,6 +12,7 @@ mod error;
 mod import;
 mod input;
 mod leftovers;
+mod packages;
 mod plan;
 mod settle;
 mod transcript;

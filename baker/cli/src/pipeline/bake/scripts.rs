@@ -252,8 +252,8 @@ impl Baking<'_> {
             answers: &answers,
         };
         let interrupt = self.context.interrupt();
-        let base = (&base.tree, spool);
-        scripts::write_input(plan, base, files, self.store, &mut out, interrupt)
+        let (base, inputs) = ((&base.tree, spool), (self.store as &_, self.threads));
+        scripts::write_input(plan, base, files, inputs, &mut out, interrupt)
             .map_err(|error| self.failed(error))?;
         out.flush().map_err(|error| self.failed(error))
     }

@@ -1,0 +1,124 @@
+//! A place with nothing but a processor and a little memory, as the strictest of CI systems give
+//! it: the user is nobody, holds no capability and can gain none, may make no namespaces, sees no
+//! network and no `/dev/kvm`, and writes nowhere but into a small file system in memory.
+//!
+//! Made by the kernel's own means, which the test asks about inside: whoever lives in a chroot may
+//! make no user namespace (unshare(2), `EPERM`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::program::{Said, program, said};
+
+/// Runs as root in mount, PID, network, IPC and host-name namespaces of its own. Arguments: an
+/// empty folder, the program, the folder to bring along, MiB of memory, what to run.
+const BUILD: &str = r#"
+set -eu
+root=$1 program=$2 luggage=$3 size=$4
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 confined "$root"
+cd "$root"
+mkdir usr etc dev proc tmp baker
+mkdir -m 700 root
+for name in bin sbin lib lib32 lib64 libx32; do
+    [ ! -L "/$name" ] || cp -P "/$name" .
+done
+for folder in usr etc; do
+    mount --bind "/$folder" "$folder"
+    mount -o remount,bind,ro "$folder"
+done
+touch baker/baker
+mount --bind "$program" baker/baker
+mount -o remount,bind,ro baker/baker
+for device in null zero full random urandom; do
+    touch "dev/$device"
+    mount --bind "/dev/$device" "dev/$device"
+done
+mount -t proc -o nosuid,nodev,noexec proc proc
+mount -t tmpfs -o "mode=1777,nosuid,nodev,size=${size}m" tmp tmp
+cp -r "$luggage/." tmp
+chown -R 65534:65534 tmp
+mount -o remount,ro "$root"
+exec env -i PATH=/baker:/usr/bin:/usr/sbin BAKER_STORE=/tmp/store chroot . \
+    setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all \
+    --no-new-privs sh -euc "cd /tmp; $5"
+"#;
+
+/// Such a place.
+#[derive(Debug)]
+pub struct Confined {
+    /// What is in its `/tmp` at the beginning.
+    luggage: tempfile::TempDir,
+    /// How much may be there.
+    mib: u32,
+}
+
+impl Confined {
+    /// With so many MiB to write to; none, loudly, where only root could make one and nobody is.
+    ///
+    /// # Panics
+    /// When no temporary folder can be made, or when skipping is not allowed.
+    #[must_use]
+    pub fn new(test: &str, mib: u32) -> Option<Self> {
+        let id = Command::new("id").arg("-u").output();
+        let id = id.expect("there is a program to ask for the user");
+        if id.stdout.trim_ascii() != b"0" {
+            crate::skip(test, "only root can take all privileges away");
+            return None;
+        }
+        let luggage = tempfile::tempdir().expect("a temporary folder can be made");
+        Some(Self { luggage, mib })
+    }
+
+    /// The folder whose content will lie in `/tmp`.
+    #[must_use]
+    pub fn luggage(&self) -> &Path {
+        self.luggage.path()
+    }
+
+    /// Brings along the recipe, as `recipe`, and what its lock names out of a store.
+    ///
+    /// # Panics
+    /// When something of it is missing.
+    pub fn bring(&self, recipe: &Path, store: &Path) {
+        let (to, objects) = (self.luggage().join("recipe"), PathBuf::from("objects"));
+        let copied = Command::new("cp").arg("-r").arg(recipe).arg(&to).status();
+        assert!(copied.expect("cp can be started").success());
+        let text = fs::read_to_string(to.join("recipe.lock")).expect("the recipe is locked");
+        let lock = baker_model::Lock::parse(&text).expect("the lock is one");
+        for package in &lock.packages {
+            let name = package.sha256.to_string();
+            let object = objects.join(&name[..2]).join(name);
+            let to = self.luggage().join("store").join(&object);
+            let folder = to.parent().expect("objects lie in folders");
+            fs::create_dir_all(folder).expect("a folder can be made");
+            fs::copy(store.join(&object), &to).expect("the store has what the lock names");
+        }
+    }
+
+    /// Runs a shell's commands in it, in `/tmp`, with baker in the search path.
+    ///
+    /// # Panics
+    /// When the place cannot be made.
+    #[must_use]
+    pub fn sh(&self, commands: &str) -> Said {
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let output = Command::new("unshare")
+            .args([
+                "--mount",
+                "--pid",
+                "--net",
+                "--ipc",
+                "--uts",
+                "--fork",
+                "--kill-child",
+            ])
+            .args(["sh", "-c", BUILD, "sh"])
+            .args([root.path(), program(), self.luggage()])
+            .args([&self.mib.to_string(), commands])
+            .stdin(Stdio::null())
+            .output();
+        said(&output.expect("unshare can be started"))
+    }
+}
