@@ -21,6 +21,7 @@ mod foreign;
 mod formats;
 mod gate;
 mod look;
+mod pipelines;
 mod publish;
 mod release;
 mod resolve_apt;

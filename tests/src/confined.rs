@@ -12,20 +12,21 @@ use std::process::{Command, Stdio};
 use crate::program::{Said, program, said};
 
 /// Runs as root in mount, PID, network, IPC and host-name namespaces of its own. Arguments: an
-/// empty folder, the program, the folder to bring along, MiB of memory, what to run.
+/// empty folder, the root whose programs are there, the program, the folder to bring along, MiB of
+/// memory, what to run.
 const BUILD: &str = r#"
 set -eu
-root=$1 program=$2 luggage=$3 size=$4
+root=$1 base=$2 program=$3 luggage=$4 size=$5
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 confined "$root"
 cd "$root"
 mkdir usr etc dev proc tmp baker
 mkdir -m 700 root
 for name in bin sbin lib lib32 lib64 libx32; do
-    [ ! -L "/$name" ] || cp -P "/$name" .
+    [ ! -L "$base/$name" ] || cp -P "$base/$name" .
 done
 for folder in usr etc; do
-    mount --bind "/$folder" "$folder"
+    mount --bind "$base/$folder" "$folder"
     mount -o remount,bind,ro "$folder"
 done
 touch baker/baker
@@ -40,14 +41,17 @@ mount -t tmpfs -o "mode=1777,nosuid,nodev,size=${size}m" tmp tmp
 cp -r "$luggage/." tmp
 chown -R 65534:65534 tmp
 mount -o remount,ro "$root"
-exec env -i PATH=/baker:/usr/bin:/usr/sbin BAKER_STORE=/tmp/store chroot . \
-    setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all \
-    --no-new-privs sh -euc "cd /tmp; $5"
+exec env -i PATH=/baker:/usr/bin:/usr/sbin BAKER_STORE=/tmp/store setpriv --no-new-privs \
+    chroot --userspec=65534:65534 --groups= . sh -euc "cd /tmp; $6"
 "#;
 
 /// Such a place.
 #[derive(Debug)]
 pub struct Confined {
+    /// The root whose `/usr` and `/etc` are there.
+    base: PathBuf,
+    /// The baker that is there.
+    program: PathBuf,
     /// What is in its `/tmp` at the beginning.
     luggage: tempfile::TempDir,
     /// How much may be there.
@@ -68,7 +72,20 @@ impl Confined {
             return None;
         }
         let luggage = tempfile::tempdir().expect("a temporary folder can be made");
-        Some(Self { luggage, mib })
+        Some(Self {
+            base: PathBuf::from("/"),
+            program: program().to_owned(),
+            luggage,
+            mib,
+        })
+    }
+
+    /// The same with the programs of another root, baker among them.
+    #[must_use]
+    pub fn with_root(mut self, root: &Path) -> Self {
+        self.program = root.join("usr/bin/baker");
+        self.base = root.to_owned();
+        self
     }
 
     /// The folder whose content will lie in `/tmp`.
@@ -115,7 +132,7 @@ impl Confined {
                 "--kill-child",
             ])
             .args(["sh", "-c", BUILD, "sh"])
-            .args([root.path(), program(), self.luggage()])
+            .args([root.path(), &self.base, &self.program, self.luggage()])
             .args([&self.mib.to_string(), commands])
             .stdin(Stdio::null())
             .output();
