@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use baker_tests::bakery::{Locked, seated};
+use baker_tests::bakery::{Locked, minimal, minimal_draft, seated};
+use baker_tests::confined::Confined;
 use baker_tests::program::{Baker, Said, said};
 use baker_tests::{program, workspace};
+
+use crate::sandbox;
 
 /// The pipelines, by the schemas that check-jsonschema has.
 const PIPELINES: [(&str, &str); 3] = [
@@ -50,7 +53,7 @@ fn judge(test: &str) -> Option<PathBuf> {
     judge
 }
 
-fn commands(judge: &std::path::Path, name: &str) -> String {
+fn commands(judge: &Path, name: &str) -> String {
     let mut python = Command::new(judge.with_file_name("python"));
     let output = python.args(["-c", COMMANDS]).arg(pipeline(name)).output();
     let said = said(&output.unwrap());
@@ -59,7 +62,7 @@ fn commands(judge: &std::path::Path, name: &str) -> String {
 }
 
 /// Runs commands as jobs do: in a shell that stops at the first that fails.
-fn run(baker: &Baker, commands: &str, path: &std::path::Path) -> Said {
+fn run(baker: &Baker, commands: &str, path: &Path) -> Said {
     let search = std::env::var("PATH").unwrap();
     let mut shell = baker.command([""; 0]);
     let environment: Vec<_> = shell
@@ -118,4 +121,57 @@ fn the_commands_of_a_pipeline_bake_test_release_and_publish() {
             assert!(home.join(made).exists(), "{made}");
         }
     }
+}
+
+#[test]
+fn the_image_for_pipelines_bakes_what_its_maker_bakes() {
+    let name = "the_image_for_pipelines_bakes_what_its_maker_bakes";
+    // 140 packages and their scripts.
+    if std::env::var("BAKER_FIXTURES").is_ok_and(|value| value == "all") {
+        let Some(confined) = Confined::new(name, 384) else {
+            return;
+        };
+        let root = unpacked_image(&minimal().baker);
+        let confined = confined.with_root(&root);
+        confined.bring(&minimal().recipe, minimal().baker.store());
+        let said = confined.sh(
+            "baker --version; baker bake recipe --to drafts >draft; sha256sum $(cat draft)/*.raw",
+        );
+        said.assert(0, &[]);
+        let digest = sandbox::digest(minimal_draft(), ".raw").to_string();
+        let version = format!("baker {}\n", env!("CARGO_PKG_VERSION"));
+        let rest = said.stdout.strip_prefix(&version).unwrap();
+        assert!(rest.starts_with(&digest), "{said:#?}");
+    }
+}
+
+/// The image that scripts/ci-image makes, of this build of baker; the root in it.
+fn unpacked_image(baker: &Baker) -> PathBuf {
+    let folder = baker.home().join("ci-image");
+    let sh = |commands: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", commands]).current_dir(&folder);
+        said(&shell.output().unwrap()).assert(0, &[]);
+    };
+    fs::create_dir_all(folder.join("recipe/files")).unwrap();
+    let recipe = workspace().join("baker/ci/image/recipe.toml");
+    fs::copy(recipe, folder.join("recipe/recipe.toml")).unwrap();
+    let program = program::program().display();
+    sh(&format!("strip -o recipe/files/baker '{program}'"));
+    let recipe = folder.join("recipe");
+    let recipe = recipe.to_str().unwrap();
+    baker.ok(["lock", recipe]);
+    baker.ok(["fetch", recipe]);
+    let drafts = folder.join("drafts");
+    let draft = baker.ok(["bake", recipe, "--to", drafts.to_str().unwrap()]);
+    let draft = draft.stdout.trim();
+    let manifest = fs::read_to_string(Path::new(draft).join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["hygiene"]["open"], serde_json::json!([]));
+    sh(&format!(
+        "mkdir layout; tar -C layout -xf '{draft}'/*.oci.tar; \
+         umoci unpack --image layout:baker:{} root",
+        env!("CARGO_PKG_VERSION")
+    ));
+    folder.join("root/rootfs")
 }

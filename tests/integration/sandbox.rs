@@ -282,26 +282,25 @@ fn soon_or_never<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     })
 }
 
-/// The QEMU among the children of a process.
+/// The machine among the children of a process: the one that is given the input of a sandbox.
 fn machine_of(parent: u32) -> Option<u32> {
     let folders = fs::read_dir("/proc").unwrap();
-    let ids = folders.filter_map(|folder| folder.ok()?.file_name().to_str()?.parse().ok());
-    ids.into_iter()
-        .find(|id| stat(*id).is_some_and(|(name, _, of)| name.starts_with("qemu") && of == parent))
+    let mut ids = folders.filter_map(|folder| folder.ok()?.file_name().to_str()?.parse().ok());
+    ids.find(|id| is_running(*id) && stat(*id).is_some_and(|(_, of)| of == parent))
 }
 
-/// Whether a process does anything any more: one that only waits to be missed does not.
+/// Whether a process is such a machine, and does anything any more.
 fn is_running(id: u32) -> bool {
-    stat(id).is_some_and(|(name, state, _)| name.starts_with("qemu") && state != "Z")
+    let command = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).into_owned();
+    command.contains("sandbox.input") && stat(id).is_some_and(|(state, _)| state != "Z")
 }
 
-/// Name, state and parent of a process, as proc(5) has them.
-fn stat(id: u32) -> Option<(String, String, u32)> {
+/// State and parent of a process, as proc(5) has them.
+fn stat(id: u32) -> Option<(String, u32)> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    let (front, behind) = text.rsplit_once(')')?;
-    let name = front.split_once('(')?.1.to_owned();
-    let mut words = behind.split_whitespace();
-    Some((name, words.next()?.to_owned(), words.next()?.parse().ok()?))
+    let mut words = text.rsplit_once(')')?.1.split_whitespace();
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
 #[test]
