@@ -118,6 +118,7 @@ fn the_commands_of_a_pipeline_bake_test_release_and_publish() {
         fs::create_dir(home.join("keys")).unwrap();
         let key = home.join("release.key");
         locked.baker.ok(["key", "new", key.to_str().unwrap()]);
+        fs::rename(home.join("release.key.pub"), home.join("keys/release.pub")).unwrap();
         let commands = commands(&judge, "gitlab.yml");
         let folder = program::program().parent().unwrap();
         seated(|| run(&locked.baker, &commands, folder)).assert(0, &[]);
