@@ -169,7 +169,12 @@ mod tests {
     fn the_host_says_what_is_free() {
         let text = "MemTotal:  100 kB\nMemFree: 5 kB\nMemAvailable:   2097152 kB\n";
         assert_eq!(of_meminfo(text), Some(2048));
-        for unknown in ["", "MemTotal: 1 kB", "MemAvailable: x kB", "MemAvailable: 5"] {
+        for unknown in [
+            "",
+            "MemTotal: 1 kB",
+            "MemAvailable: x kB",
+            "MemAvailable: 5",
+        ] {
             assert_eq!(of_meminfo(unknown), None, "{unknown}");
         }
         assert!(available().is_some());
