@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use baker_model::Digest;
 use baker_model::lock::PackageRole;
@@ -54,8 +56,15 @@ fn nasty() -> &'static Locked {
     })
 }
 
+/// The least that is still a system: a machine is emulated.
+pub(crate) fn small() -> &'static Locked {
+    static LOCKED: OnceLock<Locked> = OnceLock::new();
+    let packages = "\"base-files\", \"base-passwd\", \"systemd\", \"ca-certificates\"";
+    LOCKED.get_or_init(|| sandboxed(packages, ""))
+}
+
 /// Bakes where it is told to, whatever is kept of earlier runs.
-fn bake_anew(locked: &Locked, sandbox: &str) -> (PathBuf, Said) {
+pub(crate) fn bake_anew(locked: &Locked, sandbox: &str) -> (PathBuf, Said) {
     bake(locked, &["--sandbox", sandbox, "--anew"])
 }
 
@@ -80,12 +89,22 @@ pub(crate) fn digest(draft: &Path, ending: &str) -> Digest {
     Digest::of(&fs::read(file.unwrap()).unwrap())
 }
 
-fn record(draft: &Path) -> Value {
+pub(crate) fn record(draft: &Path) -> Value {
     let name = fs::read_dir(draft)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .find(|path| path.to_string_lossy().ends_with(".scripts.json"));
     serde_json::from_slice(&fs::read(name.unwrap()).unwrap()).unwrap()
+}
+
+/// What ran, of a record: package, script, digest.
+pub(crate) fn ran(record: &Value) -> Vec<String> {
+    let ran = record["scripts"].as_array().unwrap();
+    let texts = ran.iter().map(|script| {
+        let (package, name) = (&script["package"], &script["script"]);
+        format!("{package} {name} {}", script["sha256"])
+    });
+    texts.collect()
 }
 
 /// A command inside, and what it said.
@@ -213,38 +232,79 @@ fn inside_there_is_one_time_one_name_and_no_way_out() {
 
 #[test]
 fn a_machine_gives_the_same_disk_as_namespaces() {
-    // A machine is emulated: few packages, unless all is asked for.
-    let small = || {
-        sandboxed(
-            "\"base-files\", \"base-passwd\", \"systemd\", \"ca-certificates\"",
-            "",
-        )
-    };
-    let is_all = std::env::var("BAKER_FIXTURES").is_ok_and(|value| value == "all");
-    let made;
-    let locked = if is_all {
-        nasty()
-    } else {
-        made = small();
-        &made
-    };
-    let (host, _) = bake_anew(locked, "namespaces");
-    let (machine, said) = seated(|| bake_anew(locked, "machine"));
-    assert!(said.stderr.contains("ran in machine"), "{}", said.stderr);
-    assert_eq!(digest(&host, ".raw"), digest(&machine, ".raw"));
-    let names = |draft: &Path| -> Vec<String> {
-        let record = record(draft);
-        let ran = record["scripts"].as_array().unwrap().clone();
-        ran.iter()
-            .map(|script| {
-                format!(
-                    "{} {} {}",
-                    script["package"], script["script"], script["sha256"]
-                )
-            })
-            .collect()
-    };
-    assert_eq!(names(&host), names(&machine));
+    // A machine is emulated: with few packages it is what unprivileged.rs tests.
+    if std::env::var("BAKER_FIXTURES").is_ok_and(|value| value == "all") {
+        let (host, _) = bake_anew(nasty(), "namespaces");
+        let (machine, said) = seated(|| bake_anew(nasty(), "machine"));
+        assert!(said.stderr.contains("ran in machine"), "{}", said.stderr);
+        assert_eq!(digest(&host, ".raw"), digest(&machine, ".raw"));
+        assert_eq!(ran(&record(&host)), ran(&record(&machine)));
+    }
+}
+
+#[test]
+fn a_machine_dies_with_the_baker_that_started_it() {
+    let recipe = small().recipe.to_str().unwrap();
+    // Left alone, it would run for ever.
+    let words = [
+        "shell",
+        recipe,
+        "--sandbox",
+        "machine",
+        "--",
+        "sleep",
+        "infinity",
+    ];
+    let mut baker = small().baker.command(words).spawn().unwrap();
+    let machine = soon("a machine is started", || {
+        assert!(baker.try_wait().unwrap().is_none(), "baker has ended");
+        machine_of(baker.id())
+    });
+    baker.kill().unwrap();
+    baker.wait().unwrap();
+    let gone = soon_or_never(|| (!is_running(machine)).then_some(()));
+    if gone.is_none() {
+        let machine = machine.to_string();
+        Command::new("kill")
+            .args(["-9", &machine])
+            .status()
+            .unwrap();
+        panic!("the machine runs on");
+    }
+}
+
+fn soon<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    let found = soon_or_never(look);
+    found.unwrap_or_else(|| panic!("it never comes about that {what}"))
+}
+
+/// What comes about within a minute.
+fn soon_or_never<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..600).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        look()
+    })
+}
+
+/// The machine among the children of a process: the one that is given the input of a sandbox.
+fn machine_of(parent: u32) -> Option<u32> {
+    let folders = fs::read_dir("/proc").unwrap();
+    let mut ids = folders.filter_map(|folder| folder.ok()?.file_name().to_str()?.parse().ok());
+    ids.find(|id| is_running(*id) && stat(*id).is_some_and(|(_, of)| of == parent))
+}
+
+/// Whether a process is such a machine, and does anything any more.
+fn is_running(id: u32) -> bool {
+    let command = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).into_owned();
+    command.contains("sandbox.input") && stat(id).is_some_and(|(state, _)| state != "Z")
+}
+
+/// State and parent of a process, as proc(5) has them.
+fn stat(id: u32) -> Option<(String, u32)> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let mut words = text.rsplit_once(')')?.1.split_whitespace();
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
 #[test]

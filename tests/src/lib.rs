@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod bakery;
+pub mod confined;
 pub mod deb;
 pub mod fixture;
 pub mod mirror;

@@ -212,6 +212,14 @@ fn read_file(global: &Global) -> Result<File, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && global.config.is_none() => {
             return Ok(File::default());
         }
+        // Without a home it is root's that is looked into, which others may not.
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied
+                && global.config.is_none()
+                && env::var_os("HOME").is_none() =>
+        {
+            return Ok(File::default());
+        }
         Err(error) => {
             return Err(Failure::new(Exit::Usage, error)
                 .context(format!("cannot read the config file {}", path.display())));

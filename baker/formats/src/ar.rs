@@ -18,10 +18,10 @@
 use std::io::{self, BufRead, Read};
 
 /// First bytes of every archive.
-const MAGIC: &[u8; 8] = b"!<arch>\n";
+pub(crate) const MAGIC: &[u8; 8] = b"!<arch>\n";
 
 /// Bytes of a member header.
-const HEADER: usize = 60;
+pub(crate) const HEADER: usize = 60;
 
 /// The bytes are no `ar` archive.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +218,16 @@ impl<R: BufRead> BufRead for Archive<R> {
         self.position += amount as u64;
         self.remaining -= amount as u64;
     }
+}
+
+/// What stands before the data of a member in an archive being written; none when the size has
+/// more than ten digits or the name more than sixteen bytes.
+pub(crate) fn member_header(name: &str, size: u64) -> Option<[u8; HEADER]> {
+    let text = format!(
+        "{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n",
+        0, 0, 0, 100_644
+    );
+    text.into_bytes().try_into().ok()
 }
 
 fn parse_header(header: &[u8; HEADER]) -> Result<(String, u64), &'static str> {

@@ -30,6 +30,17 @@ pub enum SandboxError {
         #[source]
         source: io::Error,
     },
+    /// The host has not what the machine needs.
+    #[error(
+        "the machine in which packages' scripts run needs {needed} MiB of memory, and {available} \
+         MiB are free"
+    )]
+    Memory {
+        /// What it needs, MiB.
+        needed: u64,
+        /// What there is, MiB.
+        available: u64,
+    },
     /// What the sandbox says cannot be understood, or it ended early.
     #[error("the sandbox ended without a result{}", ending(console))]
     Died {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use baker_formats::deb::PlainError;
 use baker_formats::tar::TarError;
 use baker_model::tree::{TreeError, TreePath, TreePathError};
 
@@ -13,6 +14,17 @@ pub enum ScriptsError {
     /// A package cannot be read.
     #[error(transparent)]
     Package(#[from] AssembleError),
+    /// A package cannot be decompressed for the sandbox.
+    #[error("package `{package}` ({file}) cannot be unpacked")]
+    Decompress {
+        /// Its name.
+        package: String,
+        /// Its path in the archive.
+        file: String,
+        /// What is wrong.
+        #[source]
+        source: Box<PlainError>,
+    },
     /// The lock has no dpkg.
     #[error("the lock has no package `dpkg`, which runs the scripts")]
     NoDpkg,

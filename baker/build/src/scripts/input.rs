@@ -1,6 +1,7 @@
 //! The file that a sandbox gets: the job, the tree to begin with, and the packages.
 
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroUsize;
 
 use baker_contract::sandbox::{Job, SANDBOX_CLOCK, SANDBOX_FILES, write_sections};
 use baker_formats::io::Source as _;
@@ -8,10 +9,9 @@ use baker_formats::tar::{self, Archive, BLOCK, Header};
 use baker_model::lock::PackageLock;
 use baker_model::{Digest, Interrupt, Objects, Tree};
 
-use super::ScriptsError;
-use super::plan::{ANSWERS, PACKAGES};
+use super::plan::ANSWERS;
+use super::{ScriptsError, packages};
 use crate::Spool;
-use crate::assemble::AssembleError;
 
 /// Bytes copied at a time.
 const BUFFER: usize = 1 << 20;
@@ -95,7 +95,11 @@ impl<'a> Start<'a> {
     }
 }
 
-/// Writes the input for a job: the tree to begin with, the packages, and the small files.
+/// Writes the input for a job: the tree to begin with, the small files, and the packages, which are
+/// read by so many threads.
+///
+/// Packages go in uncompressed: dpkg makes the same files of them, and in an emulated machine it
+/// would take minutes to decompress what takes seconds here.
 ///
 /// # Errors
 /// A package or a file cannot be read, the archive ends early, or the file cannot be written.
@@ -103,13 +107,14 @@ pub fn write_input(
     (job, packages): (&Job, &[PackageLock]),
     start: Start<'_>,
     files: Files<'_>,
-    inputs: &dyn Objects,
+    (inputs, threads): (&dyn Objects, NonZeroUsize),
     out: &mut (impl Write + Seek),
     interrupt: &Interrupt,
 ) -> Result<(), ScriptsError> {
-    let job = job.to_bytes();
-    let last = files_size(packages, files);
-    write_sections(out, &[job.len() as u64, start.size(), last])
+    let (job, size) = (job.to_bytes(), start.size());
+    let sizes = |last| [job.len() as u64, size, last];
+    // How large the packages are is known behind them.
+    write_sections(out, &sizes(0))
         .and_then(|()| out.write_all(&job))
         .map_err(ScriptsError::Write)?;
     match start {
@@ -121,8 +126,18 @@ pub fn write_input(
             }
         }
     }
-    append_files(packages, files, inputs, out, interrupt)?;
-    pad(out).map_err(ScriptsError::Write)
+    let start = out.stream_position().map_err(ScriptsError::Write)?;
+    append_files(files, inputs, out)?;
+    packages::append(packages, (inputs, threads), out, interrupt)?;
+    let mut finish = || -> io::Result<()> {
+        out.write_all(&[0; 2 * BLOCK])?;
+        let end = out.stream_position()?;
+        out.rewind()?;
+        write_sections(out, &sizes(end - start))?;
+        out.seek(SeekFrom::Start(end))?;
+        pad(out)
+    };
+    finish().map_err(ScriptsError::Write)
 }
 
 /// Fills up the last sector.
@@ -169,32 +184,13 @@ fn small<'a>(files: Files<'a>) -> Vec<(String, u16, &'a [u8])> {
     small
 }
 
-fn files_size(packages: &[PackageLock], files: Files<'_>) -> u64 {
-    let small = small(files).into_iter();
-    let small =
-        small.map(|(path, mode, bytes)| entry_size(&header(path, mode, bytes.len() as u64)));
-    let placed = files.placed.iter();
-    let placed = placed.map(|placed| entry_size(&placed_header(placed)));
-    let packages = packages.iter().enumerate();
-    let packages = packages.map(|(number, package)| entry_size(&package_header(number, package)));
-    small.chain(placed).chain(packages).sum::<u64>() + 2 * BLOCK as u64
-}
-
-fn entry_size(header: &Header) -> u64 {
-    tar::encode(header).len() as u64 + header.size.next_multiple_of(BLOCK as u64)
-}
-
 fn placed_header(placed: &Placed<'_>) -> Header {
     let path = placed.path.trim_start_matches('/').to_owned();
     header(path, placed.mode, placed.bytes.size())
 }
 
-fn package_header(number: usize, package: &PackageLock) -> Header {
-    let path = format!("{SANDBOX_FILES}/{PACKAGES}/{number:04}.deb");
-    header(path, 0o644, package.size)
-}
-
-fn header(path: String, mode: u16, size: u64) -> Header {
+/// The entry of a file that is there while scripts run.
+pub(super) fn header(path: String, mode: u16, size: u64) -> Header {
     Header {
         mode,
         ..Header::of_file(&format!("./{path}"), size, 0)
@@ -202,11 +198,9 @@ fn header(path: String, mode: u16, size: u64) -> Header {
 }
 
 fn append_files(
-    packages: &[PackageLock],
     files: Files<'_>,
     inputs: &dyn Objects,
     out: &mut impl Write,
-    interrupt: &Interrupt,
 ) -> Result<(), ScriptsError> {
     for (path, mode, bytes) in small(files) {
         let header = header(path, mode, bytes.len() as u64);
@@ -227,20 +221,7 @@ fn append_files(
         }
         .map_err(ScriptsError::Write)?;
     }
-    for (number, package) in packages.iter().enumerate() {
-        if interrupt.is_raised() {
-            return Err(ScriptsError::Interrupted);
-        }
-        let mut bytes = inputs
-            .open(&package.sha256)
-            .map_err(|source| AssembleError::Input {
-                package: package.name.clone(),
-                file: package.path.clone(),
-                source,
-            })?;
-        append(&package_header(number, package), &mut bytes, out).map_err(ScriptsError::Write)?;
-    }
-    out.write_all(&[0; 2 * BLOCK]).map_err(ScriptsError::Write)
+    Ok(())
 }
 
 fn append(header: &Header, bytes: &mut dyn Read, out: &mut impl Write) -> io::Result<()> {

@@ -17,6 +17,7 @@ mod graft;
 mod import;
 mod input;
 mod leftovers;
+mod packages;
 mod plan;
 mod settle;
 mod transcript;

@@ -122,6 +122,11 @@ fn packed(needs: &Needs<'_>) -> Result<Vec<u8>, Failure> {
 pub(super) fn failure(context: &Context, error: SandboxError) -> Failure {
     match error {
         SandboxError::NoNamespaces { .. } => Failure::new(Exit::Environment, error).help(MEND),
+        SandboxError::Memory { .. } => {
+            let help =
+                "free memory, or bake where namespaces run the scripts: they need no machine";
+            Failure::new(Exit::Environment, error).help(help)
+        }
         error => context.failure(Exit::Build, error),
     }
 }

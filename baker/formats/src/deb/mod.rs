@@ -26,6 +26,7 @@
 mod codec;
 mod control;
 mod error;
+mod plain;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
@@ -34,6 +35,7 @@ use self::codec::{Codec, Decoder};
 use crate::ar::{Archive, Member};
 use crate::tar;
 pub use error::DebError;
+pub use plain::{PlainError, write_plain};
 
 /// What a package may ask for; more is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -230,6 +230,35 @@ fn damage_is_named() {
     }
 }
 
+/// The package with nothing compressed, written behind junk.
+fn plain(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, PlainError> {
+    let mut out = std::io::Cursor::new(vec![0xa5; 3]);
+    out.set_position(3);
+    let size = write_plain(bytes, &mut out, limits)?;
+    assert_eq!(out.position(), size + 3);
+    Ok(out.into_inner().split_off(3))
+}
+
+#[test]
+fn a_package_is_the_same_when_nothing_is_compressed() {
+    let expected = read_all(&package(""), 1).unwrap();
+    for suffix in ["", ".gz", ".xz", ".zst"] {
+        let bytes = plain(&package(suffix), &Limits::default()).unwrap();
+        assert_eq!(read_all(&bytes, 1).unwrap(), expected, "{suffix}");
+        let deb = Deb::open(bytes.as_slice(), &Limits::default()).unwrap();
+        assert_eq!(deb.control()["postinst"], b"#!/bin/sh\n");
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.contains("data.tar  ") && text.contains("control.tar  "));
+        let limits = Limits {
+            control_bytes: 600,
+            ..Limits::default()
+        };
+        let error = plain(&package(suffix), &limits).unwrap_err();
+        let expected = format!("cannot decompress member `control.tar{suffix}`");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
 #[test]
 fn limits_hold() {
     let bytes = package(".zst");
@@ -320,7 +349,15 @@ fn packages_of_dpkg_deb_read_as_it_lists_them() {
         let (good, list) =
             crate::judge::run(std::process::Command::new(&program).arg("-c").arg(&out));
         assert!(good, "{list}");
-        let entries = read_all(&std::fs::read(&out).unwrap(), 2).unwrap();
+        let bytes = std::fs::read(&out).unwrap();
+        let entries = read_all(&bytes, 2).unwrap();
+        let same = folder.path().join("plain.deb");
+        std::fs::write(&same, plain(&bytes, &Limits::default()).unwrap()).unwrap();
+        let mut look = std::process::Command::new(&program);
+        assert_eq!(
+            crate::judge::run(look.arg("-c").arg(&same)),
+            (true, list.clone())
+        );
         assert_eq!(entries.len(), list.lines().count());
         for ((header, data), line) in entries.iter().zip(list.lines()) {
             let path = String::from_utf8_lossy(&header.path);

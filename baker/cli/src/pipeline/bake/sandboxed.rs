@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use baker_build::scripts::{Digests, Failed, Files, Placed, Ran, Start, Transcript, write_input};
 use baker_build::{Spool, kernel};
 use baker_contract::sandbox::{Job, set_clock};
-use baker_model::{Digest, Digester};
 use baker_model::lock::PackageLock;
+use baker_model::{Digest, Digester};
 use baker_sandbox::{Errand, Hear};
 use serde::{Deserialize, Serialize};
 
@@ -129,8 +129,15 @@ impl Baking<'_> {
         };
         let job = (task.job, task.packages);
         let interrupt = self.context.interrupt();
-        write_input(job, start, files, self.store, &mut out, interrupt)
-            .map_err(|error| self.failed(error))?;
+        write_input(
+            job,
+            start,
+            files,
+            (self.store, self.threads),
+            &mut out,
+            interrupt,
+        )
+        .map_err(|error| self.failed(error))?;
         out.flush().map_err(|error| self.failed(error))
     }
 

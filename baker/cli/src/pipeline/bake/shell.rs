@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 
 use baker_build::Spool;
 use baker_contract::sandbox::Step;
-use baker_sandbox::{Errand, Hear};
+use baker_sandbox::{Errand, Hear, Kind};
 
 use super::{BakeRequest, Baking};
 use crate::context::Context;
@@ -50,6 +50,11 @@ pub fn shell(
         epoch: request.lock.epoch,
         context,
     })?;
+    if command.is_empty() && runner.kind() == Kind::Machine {
+        let problem = "a shell for a person needs namespaces: a machine has no terminal to give";
+        let help = "name a command: baker shell RECIPE --sandbox machine -- ls -l /etc";
+        return Err(Failure::message(Exit::Environment, problem).help(help));
+    }
     let errand = Errand {
         input: &input,
         interrupt: context.interrupt(),
