@@ -49,7 +49,18 @@ fn what_new_writes_locks_and_bakes() {
 #[test]
 fn a_written_recipe_says_what_its_keys_are_and_means_what_its_template_means() {
     let baker = Baker::new();
-    for template in ["minimal", "web"] {
+    for template in [
+        "minimal",
+        "web",
+        "ssh-host",
+        "database",
+        "container-host",
+        "ci-runner",
+        "router",
+        "rescue",
+        "keeper",
+        "one-binary",
+    ] {
         baker.ok([
             "new",
             "mine",
@@ -188,7 +199,7 @@ fn on_a_terminal_it_asks_for_what_no_option_says() {
     drop(terminal);
     assert_eq!(said.code, Some(0), "{said:#?}");
     for words in [
-        "Template (minimal, web, or the folder of a recipe) [minimal]: ",
+        "Template (minimal, web, ssh-host, database, ",
         "Suite [trixie]: a suite is a word like trixie",
         "More packages [none]: ",
         "Host name [asked]: ",

@@ -22,7 +22,8 @@ pub struct Args {
     /// Name of the recipe and of its releases: a-z, 0-9 and -
     #[arg(value_parser = name)]
     name: String,
-    /// What to begin with: minimal, web, or the folder of a recipe
+    /// What to begin with: a recipe of baker's own, such as web or database, or the
+    /// folder of one
     #[arg(long, value_name = "TEMPLATE")]
     from: Option<String>,
     /// Folder of recipes to write into

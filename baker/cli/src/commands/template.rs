@@ -26,21 +26,44 @@ struct Embedded {
     files: &'static [(&'static str, &'static [u8])],
 }
 
-const EMBEDDED: [Embedded; 2] = [
-    Embedded {
-        name: "minimal",
-        text: include_str!("../../../../recipes/minimal/recipe.toml"),
-        files: &[],
-    },
-    Embedded {
-        name: "web",
-        text: include_str!("../../../../recipes/web/recipe.toml"),
-        files: &[(
-            "files/index.html",
-            include_bytes!("../../../../recipes/web/files/index.html"),
-        )],
-    },
-];
+/// The recipes of this repository, with the files that each names.
+macro_rules! embedded {
+    ($($name:literal: [$($file:literal),*],)*) => {
+        &[$(Embedded {
+            name: $name,
+            text: include_str!(concat!("../../../../recipes/", $name, "/recipe.toml")),
+            files: &[$((
+                $file,
+                include_bytes!(concat!("../../../../recipes/", $name, "/", $file)),
+            )),*],
+        }),*]
+    };
+}
+
+const EMBEDDED: &[Embedded] = embedded! {
+    "minimal": [],
+    "web": ["files/index.html"],
+    "ssh-host": [],
+    "database": [
+        "files/pg_hba.conf",
+        "files/postgresql-cluster.service",
+        "files/postgresql-setup.service",
+        "files/postgresql.conf",
+        "files/postgresql.service"
+    ],
+    "container-host": [
+        "files/archive.sh",
+        "files/containers.conf",
+        "files/hello-archive.service",
+        "files/hello.service",
+        "files/policy.json"
+    ],
+    "ci-runner": [],
+    "router": ["files/nftables.conf"],
+    "rescue": ["files/rescue-selftest"],
+    "keeper": [],
+    "one-binary": ["files/serve.c"],
+};
 
 /// A recipe to begin with.
 #[derive(Debug)]
