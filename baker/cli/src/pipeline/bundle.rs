@@ -175,10 +175,10 @@ fn lock(release: &Path, manifest: &Manifest) -> anyhow::Result<Lock> {
 
 /// True for what a bundle holds as it is; all else is made again.
 fn is_kept(file: &ReleaseFile) -> bool {
-    use FileRole::{Certificate, Cyclonedx, Evidence, Lock, Recipe, Spdx};
+    use FileRole::{Certificate, Cyclonedx, Evidence, Lock, Recipe, Scripts, Spdx};
     matches!(
         file.role,
-        Certificate | Cyclonedx | Evidence | Lock | Recipe | Spdx
+        Certificate | Cyclonedx | Evidence | Lock | Recipe | Scripts | Spdx
     )
 }
 

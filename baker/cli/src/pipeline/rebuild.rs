@@ -348,10 +348,11 @@ fn guest_programs() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsStr
     std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"BAKER_GUEST_"))
 }
 
-/// The files that a bake makes, on both sides. Evidence and certificates come from elsewhere.
+/// The files that a bake makes, on both sides. Evidence and certificates come from elsewhere, and
+/// the record of scripts says how long each took.
 fn compared(release: &Manifest, again: &Manifest) -> Vec<Compared> {
-    let made =
-        |file: &&ReleaseFile| !matches!(file.role, FileRole::Evidence | FileRole::Certificate);
+    use FileRole::{Certificate, Evidence, Scripts};
+    let made = |file: &&ReleaseFile| !matches!(file.role, Evidence | Certificate | Scripts);
     let find = |manifest: &Manifest, name: &str| {
         let file = manifest.files.iter().find(|file| file.name == name);
         file.map(|file| file.sha256)

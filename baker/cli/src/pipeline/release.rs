@@ -134,9 +134,10 @@ fn refuse_other(expected: &Manifest, found: &Manifest) -> Result<(), Failure> {
 
 /// True for what a second bake with the same keys for Secure Boot, or with others, must make equal.
 fn is_made_again(role: FileRole, same_keys: bool) -> bool {
-    use FileRole::{Certificate, Disk, Evidence, Iso, Qcow2, Uki, Vhd, VhdFixed, Vmdk};
+    use FileRole::{Certificate, Disk, Evidence, Iso, Qcow2, Scripts, Uki, Vhd, VhdFixed, Vmdk};
     match role {
-        Evidence => false,
+        // Both say how long something took.
+        Evidence | Scripts => false,
         Certificate | Disk | Iso | Qcow2 | Uki | Vhd | VhdFixed | Vmdk => same_keys,
         _ => true,
     }
