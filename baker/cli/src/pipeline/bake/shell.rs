@@ -32,7 +32,7 @@ pub fn shell(
     let (kernel, _) = baking.kernel(&spool)?;
     super::super::materials::keep_local(request.folder, request.lock, baking.store)
         .map_err(|error| baking.failed(error))?;
-    let input = work.path().join("look.input");
+    let input = baking.input_path();
     let (host, look) = ((&kernel, &spool), shell_step(command));
     let mut stages = request.folder.recipe.stages.iter();
     let last = match stages.find(|known| Some(known.name.as_str()) == stage) {
