@@ -182,7 +182,7 @@ fn an_older_archive_than_the_last_is_refused() {
 fn an_edited_recipe_and_a_changed_file_need_a_new_lock() {
     let shop = Shop::new();
     shop.run(&["bake", "tiny"])
-        .assert(4, &["no recipe.lock", "baker lock"]);
+        .assert(4, &["there is no tiny/recipe.lock", "baker lock"]);
     assert_eq!(shop.lock().code, Some(0));
     shop.run(&["lock", "tiny", "--check"]).assert(0, &[]);
     shop.recipe("1.0.0", "1.0.1");
