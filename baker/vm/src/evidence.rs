@@ -130,6 +130,9 @@ pub struct UnitFact {
     pub unit: String,
     /// systemd's `Result`.
     pub result: String,
+    /// What its journal said last, in lines; empty when that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
 }
 
 /// A boot that ended in a reset which the guest was allowed.

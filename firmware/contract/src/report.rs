@@ -41,6 +41,13 @@ pub enum Report {
         /// systemd's `Result` (`exit-code`, `timeout` ...).
         result: String,
     },
+    /// What a unit that has failed said last.
+    UnitSaid {
+        /// Full unit name.
+        unit: String,
+        /// Lines of the journal; empty when it has none or cannot be read.
+        text: String,
+    },
     /// Something that belongs to a check and that the host judges: an entry of the journal.
     Finding {
         /// Id of the check.
@@ -103,6 +110,9 @@ impl Report {
             Self::UnitFailed { unit, result } => Line::new("unit-failed")
                 .with("unit", unit)
                 .with("result", result),
+            Self::UnitSaid { unit, text } => {
+                Line::new("unit-said").with("unit", unit).with("text", text)
+            }
             Self::Finding { id, text } => Line::new("finding").with("id", id).with("text", text),
             Self::Check { id, holds, found } => {
                 let line = Line::new("check").with_some("id", *id);
@@ -151,6 +161,10 @@ impl Report {
                 unit: field("unit"),
                 result: field("result"),
             },
+            "unit-said" => Self::UnitSaid {
+                unit: field("unit"),
+                text: field("text"),
+            },
             "finding" => match id {
                 Some(id) => Self::Finding {
                     id,
@@ -198,6 +212,10 @@ mod tests {
             Report::UnitFailed {
                 unit: "x y".into(),
                 result: "exit-code".into(),
+            },
+            Report::UnitSaid {
+                unit: "x y".into(),
+                text: "a=b\nc".into(),
             },
             Report::Finding {
                 id: 4,

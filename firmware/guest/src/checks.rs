@@ -21,6 +21,7 @@ use baker_contract::Check;
 
 use survey::Survey;
 
+pub use journal::last_words;
 pub use secure_boot::secure_boot;
 
 /// Told what a check that takes long has done so far.

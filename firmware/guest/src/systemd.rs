@@ -44,6 +44,10 @@ pub struct UnitState {
     pub active: String,
     /// What `active` means for a unit of its type: `running`, `listening` ...
     pub sub: String,
+    /// `enabled`, `disabled`, `static` ...; empty for units without a file.
+    pub file: String,
+    /// The conditions that did not hold when it was last to start, as in its file.
+    pub unmet: Vec<String>,
 }
 
 /// Something that systemd does or is going to do.
@@ -170,10 +174,20 @@ impl Systemd {
             let body = self.property(&path, name)?;
             variant(&body, b"s", Reader::text).map(str::to_owned)
         };
+        let [load, active, sub] = ["LoadState", "ActiveState", "SubState"].map(&mut text);
+        let (load, active, sub) = (load?, active?, sub?);
+        // Units without a file have none of these.
+        let file = text("UnitFileState").unwrap_or_default();
+        let unmet = self.property(&path, "Conditions").and_then(|body| {
+            let conditions = |reader: &mut Reader<'_>| reader.array(8, condition);
+            variant(&body, b"a(sbbsi)", conditions)
+        });
         Ok(UnitState {
-            load: text("LoadState")?,
-            active: text("ActiveState")?,
-            sub: text("SubState")?,
+            load,
+            active,
+            sub,
+            file,
+            unmet: unmet.unwrap_or_default().into_iter().flatten().collect(),
         })
     }
 
@@ -276,6 +290,17 @@ fn failed_unit(reader: &mut Reader<'_>) -> Option<FailedUnit> {
         sub_state,
         path,
     })
+}
+
+/// One `(sbbsi)` of `Conditions`: as it stands in the unit's file when it was not met.
+fn condition(reader: &mut Reader<'_>) -> Option<Option<String>> {
+    let kind = reader.text()?.to_owned();
+    let [_any_of, negated] = [reader.u32()?, reader.u32()?];
+    let value = reader.text()?.to_owned();
+    // Above zero it holds, at zero it was not looked at.
+    let unmet = reader.u32()?.cast_signed() < 0;
+    let not = if negated == 0 { "" } else { "!" };
+    Some(unmet.then(|| format!("{kind}={not}{value}")))
 }
 
 /// One `(usssoo)` of `ListJobs`.

@@ -49,6 +49,16 @@ pub(super) fn render(evidence: &Evidence, width: Option<usize>, paint: Paint) ->
         ));
         text.push_str(&format!("    found: {found}\n"));
     }
+    for unit in evidence
+        .failed_units
+        .iter()
+        .filter(|it| !it.said.is_empty())
+    {
+        text.push_str(&format!("  {} said last:\n", one_line(&unit.unit)));
+        for line in &unit.said {
+            text.push_str(&format!("    {}\n", one_line(line)));
+        }
+    }
     text
 }
 
@@ -134,6 +144,10 @@ mod tests {
     use super::*;
 
     fn evidence(verdict: &str, checks: &str) -> Evidence {
+        with_units(verdict, checks, "[]")
+    }
+
+    fn with_units(verdict: &str, checks: &str, units: &str) -> Evidence {
         let digest = "0".repeat(64);
         let text = format!(
             r#"{{"evidence-version":2,"plan":{{"name":"ue\u001bfi"}},"verdict":{verdict},
@@ -142,7 +156,7 @@ mod tests {
             {{"phase":"done","milliseconds":20000}}],
             "accelerator":{{"accelerator":"kvm","reason":""}},"qemu-version":"10.0","argv":[],
             "command":"","nonce":"","root-hash":null,"probe":"outside","guest":null,
-            "checks":{checks},"failed-units":[],"detection-milliseconds":0,"screenshot":null,
+            "checks":{checks},"failed-units":{units},"detection-milliseconds":0,"screenshot":null,
             "shared-with":[],"disk-before":"{digest}","disk-after":"{digest}",
             "shutdown":{{"how":"killed"}},"serial-log":"s","qemu-log":"q","retries":[],
             "warnings":[]}}"#
@@ -190,5 +204,10 @@ mod tests {
             "ue\\u{1b}fi: firmware 5.0 s | loader 0.0 | userspace 15.0 | assertion-failed after \
              20.0 s\n  does not hold: unit a is active (boot 2)\n    found: x\\u{1b}[2J\n"
         );
+        let units = r#"[{"unit":"a","result":"exit-code","said":["no such file","y\u001bz"]},
+            {"unit":"b","result":"timeout"}]"#;
+        let text = render(&with_units(FAILED, "[]", units), None, Paint::Plain);
+        let words = "  a said last:\n    no such file\n    y\\u{1b}z\n";
+        assert!(text.ends_with(words), "{text}");
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Boot {
     pub entries: Vec<String>,
     /// Units and their results.
     pub failed_units: BTreeMap<String, String>,
+    /// What failed units said last.
+    pub last_words: BTreeMap<String, String>,
     /// The last `[FAILED]` line.
     pub unit_hint: Option<(Duration, String)>,
     /// When the probe last heard that some unit has failed.
@@ -104,6 +106,7 @@ impl Boot {
             answered: BTreeMap::new(),
             entries: Vec::new(),
             failed_units: BTreeMap::new(),
+            last_words: BTreeMap::new(),
             unit_hint: None,
             alarm: None,
             cause: None,
@@ -140,6 +143,13 @@ impl Boot {
         let first = self.number > 1 && !self.firmware_reset && soon;
         self.firmware_reset |= first;
         first
+    }
+
+    /// True while the guest may still say why its units failed.
+    pub(crate) fn owes_words(&self) -> bool {
+        let told = |unit: &String| self.last_words.contains_key(unit);
+        let unnamed = self.failed_units.is_empty() && self.alarm.is_some() && !self.is_done();
+        self.hello.is_some() && (unnamed || !self.failed_units.keys().all(told))
     }
 
     /// When the event behind a unit's failure showed first: on the console, or now.

@@ -21,6 +21,10 @@ use crate::subject::{PlanProblem, Subject};
 /// longer than this: a person wants to see all that is wrong.
 const GATHERING: Duration = Duration::from_secs(5);
 
+/// After a verdict about a unit its last words are waited for, no longer than this: an emulated
+/// guest answers only when it has started all else, and may take seconds to read its journal.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+
 /// One plan before the judge.
 #[derive(Debug)]
 pub(crate) struct Case {
@@ -37,6 +41,8 @@ pub(crate) struct Case {
     ruling: Option<Ruling>,
     /// When the probe last answered a question in the present boot.
     last_answer: Option<Duration>,
+    /// The boot that the verdict is about has ended.
+    boot_over: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +99,7 @@ impl Case {
             suspicion: None,
             ruling: None,
             last_answer: None,
+            boot_over: false,
         })
     }
 
@@ -145,8 +152,19 @@ impl Case {
             && self.answers.contains(&None)
     }
 
+    /// True while the last words of a failed unit are worth waiting for.
+    pub(crate) fn awaits_words(&self, at: Duration) -> bool {
+        let unit_failed = |ruling: &Ruling| {
+            let failure = Failure::UnitFailed;
+            matches!(&ruling.verdict, Verdict::Failed { failure: it, .. } if *it == failure)
+        };
+        let ruling = self.ruling.as_ref().filter(|_| !self.boot_over);
+        ruling.is_some_and(|ruling| unit_failed(ruling) && at < ruling.at + LAST_WORDS)
+    }
+
     /// The boot that the verdict is about is over: later answers belong to another.
     pub(crate) fn boot_over(&mut self) {
+        self.boot_over = true;
         self.last_answer = None;
     }
 

@@ -216,7 +216,10 @@ impl Judge {
 
     /// Every plan has its verdict, and nobody is saying more about a failed one.
     fn is_over(&self, at: Duration) -> bool {
-        let gathers = |case: &Case| !self.boot.is_done() && case.gathers(at);
+        let words = self.boot.owes_words();
+        let gathers = |case: &Case| {
+            (!self.boot.is_done() && case.gathers(at)) || (words && case.awaits_words(at))
+        };
         !self
             .cases
             .iter()

@@ -31,6 +31,12 @@ impl Judge {
                 }
                 self.boot.failed_units.insert(unit, result);
             }
+            Report::UnitSaid { unit, text } => {
+                self.boot.progress.step(at);
+                if self.boot.failed_units.contains_key(&unit) {
+                    self.boot.last_words.insert(unit, text);
+                }
+            }
             Report::Finding { id, text } => {
                 self.boot.progress.step(at);
                 match self.asked.get(id as usize) {

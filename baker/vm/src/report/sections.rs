@@ -49,6 +49,10 @@ pub(super) fn failed_units(page: &mut Markup, evidence: &Evidence) {
     for unit in &evidence.failed_units {
         page.element("<tr class=\"failed\"><td>", &unit.unit, "</td>");
         page.element("<td><code>", &unit.result, "</code></td></tr>");
+        if !unit.said.is_empty() {
+            let said = unit.said.join("\n");
+            page.element("<tr><td colspan=\"2\"><pre>", &said, "</pre></td></tr>");
+        }
     }
     page.raw("</tbody></table>");
 }

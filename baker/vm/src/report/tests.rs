@@ -193,6 +193,7 @@ fn hostile() -> Evidence {
         failed_units: vec![UnitFact {
             unit: evil(),
             result: evil(),
+            said: vec![evil()],
         }],
         warnings: vec![evil()],
         command: evil(),

@@ -174,11 +174,15 @@ fn guest(judge: &Judge) -> Option<GuestFacts> {
 }
 
 fn failed_units(judge: &Judge) -> Vec<UnitFact> {
-    let units = judge.boots().flat_map(|boot| &boot.failed_units);
+    let units = judge.boots().flat_map(|boot| {
+        let units = boot.failed_units.iter();
+        units.map(|(unit, result)| (unit, result, boot.last_words.get(unit)))
+    });
     let mut facts: Vec<UnitFact> = units
-        .map(|(unit, result)| UnitFact {
+        .map(|(unit, result, said)| UnitFact {
             unit: unit.clone(),
             result: result.clone(),
+            said: said.map_or_else(Vec::new, |text| text.lines().map(str::to_owned).collect()),
         })
         .collect();
     facts.sort_by(|left, right| left.unit.cmp(&right.unit));

@@ -20,6 +20,10 @@ const SYNC_PATIENCE: Duration = Duration::from_secs(10);
 const ENTRIES: usize = 256;
 const READ: usize = 1 << 20;
 
+/// Lines of a failed unit that are told, and how long reading them may take.
+const LAST_LINES: usize = 12;
+const LAST_PATIENCE: Duration = Duration::from_secs(20);
+
 /// The longest entry, in bytes.
 const ENTRY: usize = 512;
 
@@ -28,17 +32,8 @@ const ENTRY: usize = 512;
 /// # Errors
 /// The image cannot read its journal.
 pub fn errors(progress: Progress<'_>) -> Result<Answer, String> {
-    let program = PROGRAMS
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .ok_or("the image has no journalctl, so its journal cannot be read")?;
-    let call = |arguments: &[&str], patience| {
-        let words = std::iter::once(&program).chain(arguments);
-        let words: Vec<String> = words.map(|&word| word.to_owned()).collect();
-        run(&words, patience, READ, progress)
-    };
     // Failing that, the journal is read as it stands.
-    call(&["--sync"], SYNC_PATIENCE).ok();
+    journalctl(&["--sync"], SYNC_PATIENCE, progress).ok();
     let fields = "--output-fields=MESSAGE,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER";
     let arguments = [
         "-b",
@@ -50,11 +45,49 @@ pub fn errors(progress: Progress<'_>) -> Result<Answer, String> {
         "--no-pager",
         fields,
     ];
-    let ended = call(&arguments, PATIENCE)?;
+    let ended = journalctl(&arguments, PATIENCE, progress)?;
     if !succeeded(&ended) {
         return Err(format!("journalctl: {}", ended.describe()));
     }
     Ok(answer(&ended.output.bytes, ended.output.cut))
+}
+
+/// What a unit said last, and what was said of it; empty when that cannot be read.
+pub fn last_words(unit: &str) -> String {
+    let lines = LAST_LINES.to_string();
+    let arguments = [
+        "-b",
+        "-u",
+        unit,
+        "-n",
+        &lines,
+        "-o",
+        "cat",
+        "-q",
+        "--no-pager",
+    ];
+    match journalctl(&arguments, LAST_PATIENCE, &|_| ()) {
+        Ok(ended) if succeeded(&ended) => {
+            let text = String::from_utf8_lossy(&ended.output.bytes);
+            let lines = text.lines().map(|line| cut(line.trim_end(), ENTRY));
+            lines.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}
+
+fn journalctl(
+    arguments: &[&str],
+    patience: Duration,
+    progress: Progress<'_>,
+) -> Result<Ended, String> {
+    let program = PROGRAMS
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .ok_or("the image has no journalctl, so its journal cannot be read")?;
+    let words = std::iter::once(&program).chain(arguments);
+    let words: Vec<String> = words.map(|&word| word.to_owned()).collect();
+    run(&words, patience, READ, progress)
 }
 
 /// Without a single entry journalctl ends with 0 or, in some versions, with 1 and silence.

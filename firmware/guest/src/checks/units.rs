@@ -43,9 +43,54 @@ fn ask<T>(unit: &str, question: impl FnOnce(&mut Systemd) -> io::Result<T>) -> R
 }
 
 fn describe(state: &UnitState) -> String {
-    let UnitState { load, active, sub } = state;
-    match load.as_str() {
-        "loaded" => format!("{active} ({sub})"),
-        _ => format!("{load}, {active} ({sub})"),
+    let mut text = match state.load.as_str() {
+        "loaded" => String::new(),
+        load => format!("{load}, "),
+    };
+    text.push_str(&format!("{} ({})", state.active, state.sub));
+    if state.active != "inactive" {
+        return text;
+    }
+    // Why nothing has started it.
+    if matches!(state.file.as_str(), "disabled" | "masked" | "indirect") {
+        text.push_str(&format!(", {}", state.file));
+    }
+    for condition in &state.unmet {
+        text.push_str(&format!(", {condition} does not hold"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_that_nothing_started_tells_why() {
+        let state = |active: &str, file: &str, unmet: &[&str]| UnitState {
+            load: "loaded".into(),
+            active: active.into(),
+            sub: "dead".into(),
+            file: file.into(),
+            unmet: unmet.iter().map(|&it| it.into()).collect(),
+        };
+        let condition = "ConditionPathExists=/etc/a";
+        assert_eq!(
+            describe(&state("inactive", "enabled", &[])),
+            "inactive (dead)"
+        );
+        assert_eq!(
+            describe(&state("inactive", "disabled", &[condition])),
+            "inactive (dead), disabled, ConditionPathExists=/etc/a does not hold"
+        );
+        assert_eq!(
+            describe(&state("failed", "disabled", &[condition])),
+            "failed (dead)"
+        );
+        let gone = UnitState {
+            load: "not-found".into(),
+            ..state("inactive", "", &[])
+        };
+        assert_eq!(describe(&gone), "not-found, inactive (dead)");
     }
 }

@@ -97,16 +97,17 @@ impl Reporter {
         failed.iter().filter(known).cloned().collect()
     }
 
-    /// Tells of a failed unit, once in a run.
+    /// Tells of a failed unit, once in a run; true when the host did not know.
     ///
     /// # Errors
     /// The port breaks.
-    pub fn tell_failed(&self, unit: String, result: String) -> io::Result<()> {
+    pub fn tell_failed(&self, unit: String, result: String) -> io::Result<bool> {
         let mut shared = self.lock();
         if shared.nonce.is_empty() || !shared.told.insert(unit.clone()) {
-            return Ok(());
+            return Ok(false);
         }
-        shared.send(&Report::UnitFailed { unit, result })
+        shared.send(&Report::UnitFailed { unit, result })?;
+        Ok(true)
     }
 
     /// Tells at once that some unit has failed, when a run is on.

@@ -12,7 +12,10 @@ use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use baker_contract::Report;
+
 use super::reporter::Reporter;
+use crate::checks::last_words;
 use crate::handover::{FAILURE_TARGET, NOTIFY_SOCKET};
 use crate::port::Way;
 use crate::systemd::{Job, State, Systemd};
@@ -136,13 +139,32 @@ pub fn look(reporter: &Reporter) -> Result<(State, Systemd), Trouble> {
     let new = reporter.not_told(&state.failed);
     if !new.is_empty() {
         let results = systemd.results(&new).map_err(Trouble::Systemd)?;
+        let mut told = Vec::new();
         for (unit, result) in new.into_iter().zip(results) {
-            reporter
-                .tell_failed(unit.name, result)
-                .map_err(Trouble::Port)?;
+            let failed = reporter.tell_failed(unit.name.clone(), result);
+            if failed.map_err(Trouble::Port)? {
+                told.push(unit.name);
+            }
         }
+        tell_words(reporter, told);
     }
     Ok((state, systemd))
+}
+
+/// Tells what failed units said last, one after the other; nothing else waits for that.
+fn tell_words(reporter: &Reporter, units: Vec<String>) {
+    if units.is_empty() {
+        return;
+    }
+    let reporter = reporter.clone();
+    std::thread::spawn(move || {
+        for unit in units {
+            let text = last_words(&unit);
+            // A broken port says so to those who read it.
+            let said = Report::UnitSaid { unit, text };
+            reporter.send(&said).unwrap_or_default();
+        }
+    });
 }
 
 struct Watch {

@@ -165,6 +165,37 @@ fn an_alarm_and_a_line_of_the_console_are_a_failed_unit() {
 }
 
 #[test]
+fn the_last_words_of_a_failed_unit_are_waited_for() {
+    let at = Duration::from_millis;
+    let said = |unit: &str| {
+        Observation::Report(Report::UnitSaid {
+            unit: unit.into(),
+            text: "no such file".into(),
+        })
+    };
+    let failed = || {
+        let mut judge = judge(&[], 0);
+        judge.observe(at(100), hello());
+        judge.observe(at(200), unit_failed("a.service"));
+        assert!(!judge.observe(at(900), Observation::Tick));
+        judge
+    };
+    let mut told = failed();
+    assert!(!told.observe(at(1000), said("b.service")));
+    assert!(told.observe(at(2000), said("a.service")));
+    let boot = told.boots().last().unwrap();
+    assert_eq!(boot.last_words["a.service"], "no such file");
+    assert_eq!(boot.last_words.len(), 1);
+    // Neither for ever, nor from a machine that has ended; the verdict was given long before.
+    let mut silent = failed();
+    assert!(!silent.observe(at(20_700), Observation::Tick));
+    assert!(silent.observe(at(20_900), Observation::Tick));
+    assert_eq!(silent.cases()[0].ruling().unwrap().at, at(900));
+    let mut ended = failed();
+    assert!(ended.observe(at(1000), Observation::Exited("exit code 0".into())));
+}
+
+#[test]
 fn what_the_console_must_show_may_come_a_little_late() {
     let plan = || TestPlan {
         console: vec!["login:".into()],
