@@ -23,6 +23,13 @@ const SECTOR: u64 = 512;
 /// layer of init scripts), and 101 means that the action is forbidden.
 const POLICY: (&str, &[u8]) = ("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n");
 
+/// Scripts ask for the full name of the host, and write down what comes of it: without an answer
+/// some write none that their program takes.
+const HOSTS: (&str, &[u8]) = (
+    "etc/hosts",
+    b"127.0.0.1\tlocalhost\n127.0.1.1\tbaker.localdomain baker\n",
+);
+
 /// What is there only while scripts run.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
@@ -171,7 +178,10 @@ fn copy_archive(
 
 /// The small files: path below the root, mode, bytes.
 fn small<'a>(files: Files<'a>) -> Vec<(String, u16, &'a [u8])> {
-    let mut small = vec![(POLICY.0.to_owned(), 0o755, POLICY.1)];
+    let mut small = vec![
+        (POLICY.0.to_owned(), 0o755, POLICY.1),
+        (HOSTS.0.to_owned(), 0o644, HOSTS.1),
+    ];
     let mut add = |name: &str, bytes: &'a [u8]| {
         small.push((format!("{SANDBOX_FILES}/{name}"), 0o644, bytes));
     };

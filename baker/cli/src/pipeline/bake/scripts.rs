@@ -35,7 +35,7 @@ const LOOK: &str = "--at configure";
 pub(super) const HOST_NAME: &str = "baker";
 
 /// Version of the stage: another one makes other trees of the same inputs.
-const VERSION: &str = "baker-scripts-3";
+const VERSION: &str = "baker-scripts-4";
 
 /// One layer of the chain.
 pub(super) struct Link<'a> {
