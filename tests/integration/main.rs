@@ -11,6 +11,7 @@ mod bake;
 mod boot;
 mod bundles;
 mod configure;
+mod coverage;
 mod drill;
 mod errors;
 mod evidence;

@@ -11,8 +11,9 @@ use baker_contract::{MODULE_LIST, ROOT_FORMAT_FILE};
 use baker_formats::cpio::{CpioError, Kind, Metadata, Writer};
 use baker_model::recipe::RootFormat;
 
-/// Compression level; the archive is small and is compressed once per change of guest or kernel.
-const LEVEL: i32 = 19;
+/// Compression level. 19 makes the initrd of `minimal` 146 KiB smaller, a hundredth of its UKI, and
+/// takes fifteen times as long, which was a quarter of the work of a bake.
+const LEVEL: i32 = 9;
 
 /// How many members a budget error names.
 const NAMED: usize = 5;
