@@ -372,20 +372,24 @@ fn changes(
     let mut changes = Vec::new();
     for (old, new) in update::pairs(before, after) {
         let Some(package) = new.or(old) else { continue };
-        let cause = match (old, new) {
-            (_, None) => Cause::NotNeeded,
-            (None, Some(_)) => match resolve::why(universe, &chosen.resolution, &package.name)? {
-                Some(Why {
-                    asked: false,
-                    needed_by,
-                    ..
-                }) if !needed_by.is_empty() => {
-                    let step = &needed_by[0];
-                    Cause::NeededBy(format!("{} {}: {}", step.from, step.field, step.relation))
+        let was = old.map(|old| old.role).filter(|was| *was != package.role);
+        let cause = match new {
+            None => Cause::NotNeeded,
+            Some(_) if was == Some(PackageRole::Root) => Cause::Scripts,
+            Some(_) if old.is_none() || was.is_some() => {
+                match resolve::why(universe, &chosen.resolution, &package.name)? {
+                    Some(Why {
+                        asked: false,
+                        needed_by,
+                        ..
+                    }) if !needed_by.is_empty() => {
+                        let step = &needed_by[0];
+                        Cause::NeededBy(format!("{} {}: {}", step.from, step.field, step.relation))
+                    }
+                    _ => Cause::Recipe,
                 }
-                _ => Cause::Recipe,
-            },
-            (Some(_), Some(_)) => match package.role {
+            }
+            Some(_) => match package.role {
                 PackageRole::Kernel => chosen.kernel_cause.clone(),
                 PackageRole::Boot => chosen.boot_cause.clone(),
                 // Nobody let it move, so the recipe asks for another version.
@@ -405,6 +409,7 @@ fn changes(
         changes.push(Change {
             package: package.name.clone(),
             role: package.role,
+            was,
             from: old.map(|old| old.version.clone()),
             to: new.map(|new| new.version.clone()),
             suites: suites.into_iter().collect(),

@@ -38,6 +38,8 @@ pub struct Change {
     pub package: String,
     /// What it is used for.
     pub role: PackageRole,
+    /// What it was used for, when that was something else.
+    pub was: Option<PackageRole>,
     /// The version before; none when it came in.
     pub from: Option<String>,
     /// The version now; none when it went.
@@ -65,6 +67,8 @@ pub enum Cause {
     Recipe,
     /// It came in, as somebody needs it.
     NeededBy(String),
+    /// Only scripts need it.
+    Scripts,
     /// It went, as nobody needs it.
     NotNeeded,
 }
@@ -79,6 +83,7 @@ impl fmt::Display for Cause {
             Self::Gone => f.write_str("its old version is neither in the archive nor in the store"),
             Self::Recipe => f.write_str("asked for by the recipe"),
             Self::NeededBy(need) => write!(f, "needed by {need}"),
+            Self::Scripts => f.write_str("only scripts need it"),
             Self::NotNeeded => f.write_str("not needed any more"),
         }
     }
@@ -234,7 +239,7 @@ pub(crate) fn choose(
 /// A locked package before and after.
 pub(crate) type Pair<'a> = (Option<&'a PackageLock>, Option<&'a PackageLock>);
 
-/// The packages that differ. Of kernel and boot loader there is one each, whatever its name: the
+/// The packages that differ, in version or role. Of kernel and boot loader there is one each, whatever its name: the
 /// name of a kernel package holds its version.
 pub(crate) fn pairs<'a>(before: &'a Lock, after: &'a Lock) -> Vec<Pair<'a>> {
     let mut pairs = pairs_of(&before.packages, &after.packages);
@@ -252,13 +257,16 @@ pub(crate) fn pairs<'a>(before: &'a Lock, after: &'a Lock) -> Vec<Pair<'a>> {
 }
 
 fn pairs_of<'a>(before: &'a [PackageLock], after: &'a [PackageLock]) -> Vec<Pair<'a>> {
-    let is_same = |left: &PackageLock, right: &PackageLock| {
-        left.role == right.role && (!is_many(left.role) || left.name == right.name)
-    };
+    let is_same =
+        |left: &PackageLock, right: &PackageLock| match (is_many(left.role), is_many(right.role)) {
+            (true, true) => left.name == right.name,
+            _ => left.role == right.role,
+        };
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     for new in after {
         let old = before.iter().find(|old| is_same(old, new));
-        if old.is_none_or(|old| (&old.version, old.sha256) != (&new.version, new.sha256)) {
+        let facts = |it: &'a PackageLock| (it.role, &it.version, it.sha256);
+        if old.is_none_or(|old| facts(old) != facts(new)) {
             pairs.push((old, Some(new)));
         }
     }
@@ -271,4 +279,55 @@ fn pairs_of<'a>(before: &'a [PackageLock], after: &'a [PackageLock]) -> Vec<Pair
 /// Whether several packages can have the role.
 const fn is_many(role: PackageRole) -> bool {
     matches!(role, PackageRole::Root | PackageRole::Tool)
+}
+
+#[cfg(test)]
+mod tests {
+    use baker_model::Digest;
+
+    use super::*;
+
+    fn package(name: &str, version: &str, role: PackageRole) -> PackageLock {
+        PackageLock {
+            name: name.into(),
+            version: version.into(),
+            architecture: "amd64".into(),
+            role,
+            archive: "debian".into(),
+            path: format!("pool/{name}"),
+            size: 1,
+            sha256: Digest::of(version.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn what_changes_its_role_is_one_change() {
+        use PackageRole::{Kernel, Root, Tool};
+        let before = [
+            package("stays", "1", Root),
+            package("enters", "1", Tool),
+            package("goes", "1", Root),
+            package("linux-1", "1", Kernel),
+        ];
+        let after = [
+            package("stays", "1", Root),
+            package("enters", "1", Root),
+            package("comes", "1", Tool),
+            package("linux-2", "2", Kernel),
+        ];
+        let name = |package: &PackageLock| (package.name.clone(), package.role);
+        let pairs = pairs_of(&before, &after);
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(o, n)| (o.map(name), n.map(name)))
+            .collect();
+        let of = |name: &str, role| Some((name.to_owned(), role));
+        let expected = [
+            (of("enters", Tool), of("enters", Root)),
+            (None, of("comes", Tool)),
+            (of("linux-1", Kernel), of("linux-2", Kernel)),
+            (of("goes", Root), None),
+        ];
+        assert_eq!(pairs, expected);
+    }
 }

@@ -332,7 +332,7 @@ fn the_program_shows_what_an_update_changes_and_a_dry_run_writes_nothing() {
             "lock": "tiny/recipe.lock",
             "written": true,
             "changes": [{
-                "package": "libhello", "role": "root", "from": "1.0", "to": "2.0",
+                "package": "libhello", "role": "root", "was": null, "from": "1.0", "to": "2.0",
                 "suites": ["trixie"], "why": "named",
             }],
         })

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use baker_fetch::Change;
+use baker_model::lock::PackageRole;
 use serde_json::{Value, json};
 
 /// What became of the file of a lock.
@@ -33,6 +34,10 @@ fn line(change: &Change) -> String {
     let versions = match (&change.from, &change.to) {
         (None, Some(new)) => format!("+ {name} {new}"),
         (Some(old), None) => format!("- {name} {old}"),
+        (Some(old), Some(new)) if old == new && change.was.is_some() => match change.role {
+            PackageRole::Tool => format!("{name} {new} leaves the image"),
+            _ => format!("{name} {new} enters the image"),
+        },
         (Some(old), Some(new)) if old == new => format!("{name} {new}, another file"),
         (Some(old), Some(new)) => format!("{name} {old} -> {new}"),
         (None, None) => name.clone(),
@@ -50,6 +55,7 @@ pub fn value(path: &Path, written: Written, changes: &[Change]) -> Value {
         json!({
             "package": change.package,
             "role": change.role.name(),
+            "was": change.was.map(PackageRole::name),
             "from": change.from,
             "to": change.to,
             "suites": change.suites,
