@@ -22,6 +22,11 @@ pub enum Order {
     End,
     /// Look for failed units now instead of when it is next due.
     Look,
+    /// Tell what a unit said last, as [`crate::Report::UnitSaid`].
+    Words {
+        /// Full unit name.
+        unit: String,
+    },
     /// Write the marker of this run into this folder, making it when missing; answered by a
     /// [`crate::Report::Check`].
     Mark {
@@ -47,6 +52,7 @@ impl Order {
             Self::Check { id, check } => check.to_line().with("id", id),
             Self::End => Line::new("end"),
             Self::Look => Line::new("look"),
+            Self::Words { unit } => Line::new("words").with("unit", unit),
             Self::Mark { id, folder } => Line::new("mark").with("folder", folder).with("id", id),
             Self::Restart => Line::new("restart"),
             Self::PowerOff => Line::new("power-off"),
@@ -64,6 +70,9 @@ impl Order {
             },
             "end" => Self::End,
             "look" => Self::Look,
+            "words" => Self::Words {
+                unit: line.get("unit").unwrap_or_default().to_owned(),
+            },
             "mark" => Self::Mark {
                 id: id.unwrap_or(0),
                 folder: line.get("folder").unwrap_or_default().to_owned(),
@@ -143,6 +152,9 @@ mod tests {
                 Order::Begin { nonce: "ab".into() },
                 Order::End,
                 Order::Look,
+                Order::Words {
+                    unit: "a b.service".into(),
+                },
                 Order::Mark {
                     id: 4,
                     folder: "/var".into(),

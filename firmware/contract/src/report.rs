@@ -41,7 +41,7 @@ pub enum Report {
         /// systemd's `Result` (`exit-code`, `timeout` ...).
         result: String,
     },
-    /// What a unit that has failed said last.
+    /// What a unit that has failed, or that was asked for, said last.
     UnitSaid {
         /// Full unit name.
         unit: String,

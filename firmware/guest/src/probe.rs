@@ -141,6 +141,7 @@ impl Probe {
             (Order::End, Stage::Asked) => self.stage = Stage::Complete,
             (Order::End, _) => {}
             (Order::Look, _) => self.look(),
+            (Order::Words { unit }, _) => watch::tell_words(&self.reporter, vec![unit]),
             (Order::PowerOff, _) => return Ok(Some(Ending::PowerOff)),
             (Order::Restart, _) => return Ok(Some(Ending::Restart)),
             (order, Stage::Done) => self.answer(&mut Checks::new(self.reporter.nonce()), &order)?,

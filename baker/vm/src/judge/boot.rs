@@ -71,6 +71,8 @@ pub(crate) struct Boot {
     pub entries: Vec<String>,
     /// Units and their results.
     pub failed_units: BTreeMap<String, String>,
+    /// The unit that failed and may be starting again by now: systemd does not count it as failed.
+    pub restarting: Option<String>,
     /// What failed units said last.
     pub last_words: BTreeMap<String, String>,
     /// The last `[FAILED]` line.
@@ -106,6 +108,7 @@ impl Boot {
             answered: BTreeMap::new(),
             entries: Vec::new(),
             failed_units: BTreeMap::new(),
+            restarting: None,
             last_words: BTreeMap::new(),
             unit_hint: None,
             alarm: None,
@@ -148,8 +151,8 @@ impl Boot {
     /// True while the guest may still say why its units failed.
     pub(crate) fn owes_words(&self) -> bool {
         let told = |unit: &String| self.last_words.contains_key(unit);
-        let unnamed = self.failed_units.is_empty() && self.alarm.is_some() && !self.is_done();
-        self.hello.is_some() && (unnamed || !self.failed_units.keys().all(told))
+        let mut failed = self.failed_units.keys().chain(&self.restarting);
+        self.hello.is_some() && !failed.all(told)
     }
 
     /// When the event behind a unit's failure showed first: on the console, or now.

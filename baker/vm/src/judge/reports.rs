@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baker_contract::{Check, Report};
+use baker_contract::{Check, Order, Report};
 use baker_model::Failure;
 
 use super::boot::{Boot, Phase};
@@ -33,7 +33,8 @@ impl Judge {
             }
             Report::UnitSaid { unit, text } => {
                 self.boot.progress.step(at);
-                if self.boot.failed_units.contains_key(&unit) {
+                let restarts = self.boot.restarting.as_ref() == Some(&unit);
+                if restarts || self.boot.failed_units.contains_key(&unit) {
                     self.boot.last_words.insert(unit, text);
                 }
             }
@@ -60,6 +61,12 @@ impl Judge {
         };
         for case in &mut self.cases {
             case.unit_failed(at, since, unit, None);
+        }
+        let unit = unit.to_owned();
+        if self.boot.hello.is_some() && self.boot.restarting.as_ref() != Some(&unit) {
+            let words = Order::Words { unit: unit.clone() };
+            self.wishes.push(Wish::Orders(vec![words]));
+            self.boot.restarting = Some(unit);
         }
     }
 

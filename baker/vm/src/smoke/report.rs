@@ -175,13 +175,18 @@ fn guest(judge: &Judge) -> Option<GuestFacts> {
 
 fn failed_units(judge: &Judge) -> Vec<UnitFact> {
     let units = judge.boots().flat_map(|boot| {
-        let units = boot.failed_units.iter();
+        let known = |unit: &&String| !boot.failed_units.contains_key(*unit);
+        let restarting = boot.restarting.iter().filter(known);
+        let restarting = restarting.map(|unit| (unit, "restarting"));
+        let failed = boot.failed_units.iter();
+        let failed = failed.map(|(unit, result)| (unit, result.as_str()));
+        let units = failed.chain(restarting);
         units.map(|(unit, result)| (unit, result, boot.last_words.get(unit)))
     });
     let mut facts: Vec<UnitFact> = units
         .map(|(unit, result, said)| UnitFact {
             unit: unit.clone(),
-            result: result.clone(),
+            result: result.to_owned(),
             said: said.map_or_else(Vec::new, |text| text.lines().map(str::to_owned).collect()),
         })
         .collect();

@@ -151,8 +151,8 @@ pub fn look(reporter: &Reporter) -> Result<(State, Systemd), Trouble> {
     Ok((state, systemd))
 }
 
-/// Tells what failed units said last, one after the other; nothing else waits for that.
-fn tell_words(reporter: &Reporter, units: Vec<String>) {
+/// Tells what units said last, one after the other; nothing else waits for that.
+pub fn tell_words(reporter: &Reporter, units: Vec<String>) {
     if units.is_empty() {
         return;
     }

@@ -186,6 +186,19 @@ fn the_last_words_of_a_failed_unit_are_waited_for() {
     let boot = told.boots().last().unwrap();
     assert_eq!(boot.last_words["a.service"], "no such file");
     assert_eq!(boot.last_words.len(), 1);
+    // One that is started again has not failed when systemd is asked: it is asked for by its name.
+    let mut restarting = judge(&[], 0);
+    restarting.observe(at(100), hello());
+    restarting.observe(at(200), line("[FAILED] Failed to start a.service - A."));
+    restarting.wishes();
+    restarting.observe(at(300), Observation::Report(Report::Alarm));
+    let unit = "a.service".to_owned();
+    assert_eq!(
+        restarting.wishes(),
+        [Wish::Orders(vec![Order::Words { unit }])]
+    );
+    assert!(!restarting.observe(at(1000), Observation::Tick));
+    assert!(restarting.observe(at(2000), said("a.service")));
     // Neither for ever, nor from a machine that has ended; the verdict was given long before.
     let mut silent = failed();
     assert!(!silent.observe(at(20_700), Observation::Tick));
