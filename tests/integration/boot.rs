@@ -89,20 +89,15 @@ fn minimal_boots_directly() {
     assert!(said.stdout.starts_with("direct: passed"), "{said:#?}");
 }
 
+/// SquashFS is booted by `baker run` (`start/running.rs`).
 #[test]
-fn other_root_formats_boot() {
-    for (format, compression) in [("erofs", "lz4hc"), ("squashfs", "zstd")] {
-        let locked = Locked::new("minimal", |text| {
-            text.replace("format = \"erofs\"", &format!("format = \"{format}\""))
-                .replace(
-                    "compression = \"zstd\"",
-                    &format!("compression = \"{compression}\""),
-                )
-        });
-        let draft = locked.bake(&locked.baker.home().join("drafts"));
-        let said = test(&locked.baker, &draft, "direct");
-        assert_eq!(said.code, Some(0), "{format} {compression}: {said:#?}");
-    }
+fn another_compression_of_the_root_boots() {
+    let locked = Locked::new("minimal", |text| {
+        text.replace("compression = \"zstd\"", "compression = \"lz4hc\"")
+    });
+    let draft = locked.bake(&locked.baker.home().join("drafts"));
+    let said = test(&locked.baker, &draft, "direct");
+    assert_eq!(said.code, Some(0), "{said:#?}");
 }
 
 #[test]

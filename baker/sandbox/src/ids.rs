@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use baker_vm::subordinate_range;
 use nix::unistd::{Uid, User};
 
 use crate::SandboxError;
@@ -34,7 +35,7 @@ pub(crate) fn map(pid: u32) -> Result<(), SandboxError> {
     let user = User::from_uid(uid).ok().flatten().map(|user| user.name);
     for (list, helper) in [("/etc/subuid", "newuidmap"), ("/etc/subgid", "newgidmap")] {
         let text = fs::read_to_string(list).unwrap_or_default();
-        let start = range(&text, user.as_deref(), uid.as_raw())
+        let start = subordinate_range(&text, user.as_deref(), uid.as_raw())
             .ok_or_else(|| missing(format!("{list} gives it no range of {COUNT} ids")))?;
         let arguments = [pid, 0, start, COUNT].map(|number| number.to_string());
         let output = Command::new(helper).args(arguments).output();
@@ -48,40 +49,7 @@ pub(crate) fn map(pid: u32) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// The start of the first range of a user that is large enough.
-fn range(text: &str, name: Option<&str>, uid: u32) -> Option<u32> {
-    let uid = uid.to_string();
-    text.lines().find_map(|line| {
-        let mut fields = line.trim().split(':');
-        let owner = fields.next()?;
-        let start: u32 = fields.next()?.parse().ok()?;
-        let count: u32 = fields.next()?.parse().ok()?;
-        let is_ours = Some(owner) == name || owner == uid;
-        (is_ours && count >= COUNT).then_some(start)
-    })
-}
-
 /// Whether the host knows of namespaces for users at all.
 pub(crate) fn kernel_has_them() -> bool {
     Path::new("/proc/self/ns/user").exists()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_range_that_is_large_enough_counts() {
-        let text = "a:100000:65536\nb:1:10\nb:200000:65536\n1007:300000:70000\nx:y\n";
-        let rows = [
-            (Some("a"), 1, Some(100_000)),
-            (Some("b"), 1, Some(200_000)),
-            (Some("c"), 1007, Some(300_000)),
-            (None, 1, None),
-            (Some("x"), 2, None),
-        ];
-        for (name, uid, expected) in rows {
-            assert_eq!(range(text, name, uid), expected, "{name:?} {uid}");
-        }
-    }
 }

@@ -15,6 +15,7 @@ use crate::machine::{
     ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,
 };
 use crate::ovmf::Ovmf;
+use crate::share::Share;
 use crate::subject::MediumFormat;
 
 impl Machine {
@@ -60,15 +61,19 @@ impl Machine {
 
     fn base(&self, arguments: &mut Arguments) {
         let row = self.architecture.row();
-        match (&self.boot, row.guarded_store) {
-            (Boot::UefiSecure(_), Some((option, property))) => {
-                arguments.pair("-machine", format!("{},{option}", row.board));
-                arguments.pair("-global", property);
-            }
-            _ => {
-                arguments.pair("-machine", row.board);
-            }
+        let mut board = row.board.to_owned();
+        if let (Boot::UefiSecure(_), Some((option, property))) = (&self.boot, row.guarded_store) {
+            board.push_str(&format!(",{option}"));
+            arguments.pair("-global", property);
         }
+        if !self.extras.shares.is_empty() {
+            // Who serves a folder reads requests where the guest has written them.
+            let size = self.memory_mib;
+            let memory = format!("memory-backend-memfd,id=memory,share=on,size={size}M");
+            arguments.pair("-object", memory);
+            board.push_str(",memory-backend=memory");
+        }
+        arguments.pair("-machine", board);
         let accelerator = match (self.accelerator, self.threads) {
             (Accelerator::Kvm, _) => "kvm",
             (Accelerator::Tcg, Threads::One) => "tcg,thread=single",
@@ -214,6 +219,12 @@ impl Machine {
     fn extras(&self, arguments: &mut Arguments) {
         for path in &self.extras.smbios {
             arguments.options("-smbios", "type=11", &[("path", path)]);
+        }
+        for (number, socket) in self.extras.shares.iter().enumerate() {
+            let tag = Share::tag(number);
+            arguments.chardev(&format!("socket,id={tag}"), &[("path", socket)]);
+            let device = format!("vhost-user-fs-pci,chardev={tag},tag={tag}");
+            arguments.pair("-device", device);
         }
     }
 

@@ -21,6 +21,7 @@ pub mod environment;
 mod errand;
 pub mod evidence;
 mod http;
+mod ids;
 mod judge;
 mod lines;
 pub mod machine;
@@ -35,6 +36,7 @@ mod qmp;
 pub mod report;
 mod run;
 mod session;
+mod share;
 pub mod smoke;
 mod ssh;
 pub mod subject;
@@ -51,6 +53,7 @@ pub use credential::{credential_string, probe_credentials};
 pub use environment::Environment;
 pub use errand::ErrandMachine;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
+pub use ids::range as subordinate_range;
 pub use machine::{
     Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Extras, Forward, Link, Machine, Network,
     OnReset, ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,
@@ -63,5 +66,6 @@ pub use patience::Patience;
 pub use qemu::{CpuChoice, Qemu, QemuError, Version};
 pub use qmp::{MachineEvent, ShutdownCause};
 pub use run::{RunError, run};
+pub use share::{Access, Share, ShareError, Sharing};
 pub use smoke::{SmokeError, SmokeRequest, Test, Treatment, smoke};
 pub use subject::{Medium, MediumFormat, PlanProblem, Sizes, Subject};

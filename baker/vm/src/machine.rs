@@ -62,6 +62,8 @@ pub struct Extras {
     pub smbios: Vec<PathBuf>,
     /// Words that systemd-stub appends to the kernel command line; a direct boot has its own.
     pub append: Vec<String>,
+    /// Sockets on which shared folders are served, [`crate::Sharing::socket`].
+    pub shares: Vec<PathBuf>,
 }
 
 /// Who emulates the guest's CPUs.

@@ -312,16 +312,21 @@ fn what_a_person_hands_over_is_on_no_command_line_that_others_see() {
     machine.extras = Extras {
         smbios: vec!["/tmp/a,b".into()],
         append: vec!["debug".into(), "systemd.mask=a,b".into()],
+        shares: vec!["/tmp/s,1".into()],
     };
     let found = line(&machine, Attachment::Terminal);
     for part in [
         "-smbios 'type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check debug \
          systemd.mask=a,,b'",
         "-smbios type=11,path=/tmp/a,,b",
+        "-object memory-backend-memfd,id=memory,share=on,size=",
+        ",memory-backend=memory -accel",
+        "-chardev socket,id=share0,path=/tmp/s,,1 -device vhost-user-fs-pci,chardev=share0,tag=share0",
     ] {
         assert!(found.contains(part), "{part}: {found}");
     }
     machine.extras = Extras::default();
     let found = line(&machine, Attachment::Terminal);
     assert!(!found.contains("path="), "{found}");
+    assert!(!found.contains("memory-backend"), "{found}");
 }

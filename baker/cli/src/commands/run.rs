@@ -1,9 +1,10 @@
 //! `baker run`
 
+use std::fs;
 use std::path::PathBuf;
 
 use baker_model::plan::Firmware;
-use baker_vm::Forward;
+use baker_vm::{Access, Forward, Share};
 
 use crate::context::Context;
 use crate::exit::Failure;
@@ -34,6 +35,10 @@ pub struct Args {
     /// --direct, else by systemd-stub, which measures them
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     append: Vec<String>,
+    /// Show a folder of this host to the guest, at GUEST (/run/share/NAME when
+    /// left out); read-only unless it ends in :rw; may be repeated
+    #[arg(long = "share", value_name = "HOST[:GUEST][:rw]", value_parser = share)]
+    shares: Vec<Share>,
 }
 
 /// Runs it.
@@ -51,6 +56,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         ports: args.ports.clone(),
         credentials: args.credentials.clone(),
         append: words.map(str::to_owned).collect(),
+        shares: args.shares.clone(),
     };
     attended::run(&args.release, &wanted, context)
 }
@@ -72,5 +78,74 @@ fn credential(text: &str) -> Result<(String, PathBuf), String> {
             Ok((name.to_owned(), PathBuf::from(file)))
         }
         _ => Err("write NAME=FILE, such as ssh.authorized_keys.root=keys.pub".to_owned()),
+    }
+}
+
+/// As container tools have it, but read-only unless asked otherwise.
+fn share(text: &str) -> Result<Share, String> {
+    let (text, access) = match text.strip_suffix(":rw") {
+        Some(rest) => (rest, Access::ReadWrite),
+        None => (text.strip_suffix(":ro").unwrap_or(text), Access::ReadOnly),
+    };
+    let (host, guest) = match text.rsplit_once(':') {
+        Some((host, guest)) => (host, Some(guest)),
+        None => (text, None),
+    };
+    let folder = fs::canonicalize(host).map_err(|error| format!("{host}: {error}"))?;
+    if !folder.is_dir() {
+        return Err(format!("{host} is no folder"));
+    }
+    let name = folder.file_name().unwrap_or("host".as_ref());
+    let guest = match guest {
+        Some(guest) => guest.trim_end_matches('/').to_owned(),
+        None => format!("/run/share/{}", name.to_string_lossy()),
+    };
+    // What stands in a unit must not mean anything there.
+    let plain = |part: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@+".contains(&byte);
+        !matches!(part, "" | "." | "..") && part.bytes().all(is_plain)
+    };
+    match guest.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(plain) => Ok(Share {
+            folder,
+            guest,
+            access,
+        }),
+        _ => Err(format!(
+            "the guest cannot mount at `{guest}`; write HOST:GUEST, such as src:/run/share/src"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_read_only_unless_said_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(folder.path().join(".")).unwrap();
+        let src = path.join("src");
+        fs::create_dir(&src).unwrap();
+        let host = src.to_str().unwrap();
+        let rows = [
+            ("", "/run/share/src", Access::ReadOnly),
+            (":ro", "/run/share/src", Access::ReadOnly),
+            (":rw", "/run/share/src", Access::ReadWrite),
+            (":/srv/a/", "/srv/a", Access::ReadOnly),
+            (":/srv/a:rw", "/srv/a", Access::ReadWrite),
+        ];
+        for (rest, guest, access) in rows {
+            let found = share(&format!("{host}{rest}")).unwrap();
+            assert_eq!(
+                (found.folder.as_path(), found.guest.as_str(), found.access),
+                (src.as_path(), guest, access)
+            );
+        }
+        for rest in [":a", ":/", ":/a b", ":/a/../b", ":/a%n"] {
+            let problem = share(&format!("{host}{rest}")).unwrap_err();
+            assert!(problem.contains("cannot mount at"), "{problem}");
+        }
+        assert!(share("/absent").unwrap_err().contains("/absent: "));
     }
 }

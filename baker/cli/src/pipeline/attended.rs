@@ -1,5 +1,5 @@
-//! A machine for a person: console attached, ports, credentials and kernel arguments as
-//! wanted.
+//! A machine for a person: console attached, ports, credentials and kernel arguments and
+//! shared folders as wanted.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use baker_model::manifest::FileRole;
 use baker_model::plan::{DiskBus, Firmware, TestPlan};
 use baker_vm::{
-    Boot, Disk, Display, Extras, Forward, Machine, Medium, MediumFormat, Network, OnReset,
-    ProbeOffer, Tpm, Watchdog, Writes,
+    Access, Boot, Disk, Display, Extras, Forward, Machine, Medium, MediumFormat, Network, OnReset,
+    ProbeOffer, Share, Tpm, Watchdog, Writes,
 };
 
-use super::{Booted, Host, host, workdir_failure};
+use super::{Booted, Host, host, shares, workdir_failure};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
@@ -33,6 +33,8 @@ pub struct Wanted {
     pub credentials: Vec<(String, PathBuf)>,
     /// Words for the end of the kernel command line.
     pub append: Vec<String>,
+    /// Folders of this host.
+    pub shares: Vec<Share>,
 }
 
 /// Boots for a person, console attached.
@@ -57,6 +59,10 @@ pub fn run(folder: &Path, wanted: &Wanted, context: &Context) -> Result<(), Fail
         );
     }
     check_ports(&wanted.ports)?;
+    shares::check(&booted, &wanted.shares)?;
+    for text in missing(&booted, &wanted.credentials) {
+        context.printer().warn(&text);
+    }
     let mut boot = booted.boot(firmware, &host, scratch.path())?;
     if let Boot::Direct(direct) = &mut boot {
         for word in &wanted.append {
@@ -64,6 +70,9 @@ pub fn run(folder: &Path, wanted: &Wanted, context: &Context) -> Result<(), Fail
             direct.append.push_str(word);
         }
     }
+    let mut served = shares::serve(&wanted.shares, &host.environment, scratch.path())?;
+    let mut extras = extras(wanted, scratch.path())?;
+    extras.shares = served.iter().map(|share| share.socket.clone()).collect();
     let machine = Machine {
         architecture: host.qemu.architecture,
         boot,
@@ -90,25 +99,63 @@ pub fn run(folder: &Path, wanted: &Wanted, context: &Context) -> Result<(), Fail
         watchdog: Watchdog::None,
         tpm: Tpm::None,
         credentials: Vec::new(),
-        extras: extras(wanted, scratch.path())?,
+        extras,
     };
-    context.printer().say(&format!(
-        "{}; Ctrl-A X ends the machine",
-        host.accelerator.reason
-    ));
-    for Forward { host, guest } in &wanted.ports {
-        let line = format!("port {guest} of the guest is 127.0.0.1:{host}");
-        context.printer().say(&line);
-    }
+    announce(wanted, &host, context);
     let status = baker_vm::run(&host.qemu, &machine, context.interrupt())
         .map_err(|error| context.failure(Exit::Environment, error))?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(Failure::message(
+    match (status.success(), shares::failure(&mut served)) {
+        (true, _) => Ok(()),
+        (false, Some(failure)) => Err(failure),
+        (false, None) => Err(Failure::message(
             Exit::Smoke,
             format!("QEMU ended with {status}"),
         )),
     }
+}
+
+/// Says what a person needs to know of the machine that starts now.
+fn announce(wanted: &Wanted, host: &Host, context: &Context) {
+    let printer = context.printer();
+    printer.say(&format!(
+        "{}; Ctrl-A X ends the machine",
+        host.accelerator.reason
+    ));
+    for Forward { host, guest } in &wanted.ports {
+        printer.say(&format!("port {guest} of the guest is 127.0.0.1:{host}"));
+    }
+    for share in &wanted.shares {
+        let can = match share.access {
+            Access::ReadOnly => "read-only",
+            Access::ReadWrite => "which it may write to",
+        };
+        let folder = share.folder.display();
+        printer.say(&format!("{} of the guest is {folder}, {can}", share.guest));
+    }
+}
+
+/// The required credentials that nobody gives. A machine starts without them, only the units that
+/// need them do not: to see that may be what a person wants, so it is no failure.
+fn missing(booted: &Booted, given: &[(String, PathBuf)]) -> Vec<String> {
+    let Some(recipe) = booted.recipe() else {
+        return Vec::new();
+    };
+    let is_given = |name: &str| given.iter().any(|(given, _)| given == name);
+    let missing = recipe.missing_credentials(is_given);
+    missing
+        .map(|credential| {
+            let loss = match &credential.unit {
+                Some(unit) => format!("{unit} will not start"),
+                None => "the machine lacks it".to_owned(),
+            };
+            format!(
+                "the credential {name} is required and not given ({}): {loss}; \
+                 give it by --credential {name}=FILE",
+                credential.purpose,
+                name = credential.name,
+            )
+        })
+        .collect()
 }
 
 /// QEMU's own words for a port in use name neither the port nor a mend.
@@ -124,7 +171,10 @@ fn check_ports(ports: &[Forward]) -> Result<(), Failure> {
 }
 
 fn extras(wanted: &Wanted, scratch: &Path) -> Result<Extras, Failure> {
-    let mut credentials = Vec::new();
+    let shares = wanted.shares.iter().enumerate();
+    let mut credentials: Vec<_> = shares
+        .flat_map(|(number, share)| share.credentials(number))
+        .collect();
     for (name, path) in &wanted.credentials {
         let bytes = fs::read(path).map_err(|error| {
             Failure::new(Exit::Usage, error).context(format!(
@@ -161,5 +211,6 @@ fn extras(wanted: &Wanted, scratch: &Path) -> Result<Extras, Failure> {
             Firmware::Direct => Vec::new(),
             _ => wanted.append.clone(),
         },
+        shares: Vec::new(),
     })
 }

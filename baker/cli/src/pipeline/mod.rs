@@ -26,6 +26,7 @@ mod release;
 mod report;
 mod sandbox;
 mod secure_boot;
+mod shares;
 mod smoke;
 pub mod sysupdate;
 mod upgrade;

@@ -73,6 +73,11 @@ impl Booted {
         &self.manifest
     }
 
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The recipe as built; none when it is not there or of another time.
     pub(super) fn recipe(&self) -> Option<Recipe> {
         let (path, _) = self.file(FileRole::Recipe).ok()?;
