@@ -184,7 +184,10 @@ class Like:
         self.later = [name for name in LATER if name not in roots]
         write("\n".join(roots), folder, "packages")
         write("\n".join([*self.later, *self.names("kernel")]), folder, "later")
-        write("\n".join(self.recipe.get("root", {}).get("exclude", [])), folder, "exclude")
+        # A database of devices is made by whoever builds; one that nobody asked for goes again.
+        made = [path for path in ["/usr/lib/udev/hwdb.bin"] if path not in self.files]
+        exclude = [*self.recipe.get("root", {}).get("exclude", []), *made]
+        write("\n".join(exclude), folder, "exclude")
         keep = sorted({*self.modules, *self.drivers, *VERITY, *self.initrd_modules()})
         write("\n".join(keep) if self.modules else "", folder, "modules")
         shutil.copy(os.path.join(HERE, "scripts", "field", "strip.py"), folder)
@@ -197,12 +200,17 @@ class Like:
 
     def later_files(self):
         """The paths in the root that must not get onto the disk."""
+        yield f"/usr/lib/modules/{self.release()}/vmlinuz"
         for name in self.later:
             deb, = glob.glob(os.path.join(self.archive, "pool", f"{name}_*"))
             for line in run("dpkg-deb", "--contents", deb).splitlines():
                 if not line.startswith("d"):
                     path = line.split(maxsplit=5)[5].partition(" -> ")[0].removeprefix(".")
                     yield re.sub("^/(s?bin|lib)/", r"/usr/\1/", path)
+
+    def release(self):
+        kernel, = self.names("kernel")
+        return kernel.removeprefix("linux-image-")
 
     def command_line(self):
         # The root is read-only: systemd puts memory over it, so that every service can start.

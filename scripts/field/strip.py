@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Takes out of a root what the image that it is the like of does not have: strip.py ROOT FOLDER
+"""Takes out of a root what the image that it is the like of does not have: strip.py ROOT FOLDER [--now]
 
 Runs inside the tree of scripts/field-tools, as the last step of the other tools' own builds. They
 cannot install without the essential packages and the dependencies of scripts; an image of baker has
 neither. FOLDER holds `packages` (names that stay, one in a line), `later` (names whose files stay,
-for steps after this one), `exclude` (globs of the recipe) and `modules` (names of kernel modules
+for steps after this one, unless --now), `exclude` (globs of the recipe) and `modules` (names of kernel modules
 that stay; an empty file keeps all).
 """
 import os, re, subprocess, sys
@@ -90,7 +90,9 @@ def strip_modules(root, keep):
 
 def main():
     root, folder = sys.argv[1].rstrip("/"), sys.argv[2]
-    strip_packages(root, set(lines(folder, "packages")), set(lines(folder, "later")))
+    kernels = {name for name in lines(folder, "later") if name.startswith("linux-image-")}
+    later = kernels if "--now" in sys.argv else set(lines(folder, "later"))
+    strip_packages(root, set(lines(folder, "packages")), later)
     strip_modules(root, set(lines(folder, "modules")))
     strip_globs(root, lines(folder, "exclude"))
     for path in ("var/lib/apt", "var/cache", "var/log", "var/lib/dpkg/status-old"):
