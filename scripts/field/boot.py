@@ -54,16 +54,53 @@ def argv(disk, memory, folder):
 
 
 def boot(disk, log, memory=1024):
-    """Seconds from QEMU's start to the marker, and MiB in use then. The console goes to `log`."""
-    with tempfile.TemporaryDirectory() as folder, open(log, "wb") as console:
+    """Seconds from QEMU's start to the marker, MiB in use then, CPUs that others kept busy meanwhile.
+
+    The console goes to `log`.
+    """
+    with tempfile.TemporaryDirectory() as folder, open(log, "wb") as console, Others() as others:
         began = time.monotonic()
         child = subprocess.Popen(argv(disk, memory, folder), stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            return follow(child, began, console)
+            found = follow(child, began, console)
         finally:
             child.kill()
             child.wait()
+    return {**found, "others": others.cpus}
+
+
+class Others:
+    """CPUs that were busy with what is no child of ours, on average: how quiet a machine was."""
+
+    def __enter__(self):
+        self.began, self.before = time.monotonic(), self.used()
+        return self
+
+    def __exit__(self, *_):
+        self.cpus = round((self.used() - self.before) / (time.monotonic() - self.began), 2)
+
+    @staticmethod
+    def used():
+        with open("/proc/stat") as file:
+            words = file.readline().split()
+        idle = int(words[4]) + int(words[5])
+        busy = (sum(map(int, words[1:9])) - idle) / os.sysconf("SC_CLK_TCK")
+        own = os.times()
+        return busy - own.user - own.system - own.children_user - own.children_system
+
+
+def machine():
+    """What kind of machine this is, in a line."""
+    with open("/proc/cpuinfo") as file:
+        cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")),
+                   os.uname().machine)
+    with open("/proc/meminfo") as file:
+        memory = int(file.readline().split()[1]) / 2**20
+    qemu = subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE).stdout.decode()
+    version = re.search(r"version (\S+)", qemu)[1]
+    return (f"{os.cpu_count()} CPUs ({cpu}), {memory:.0f} GiB, Linux {os.uname().release}, "
+            f"QEMU {version} ({ACCELERATOR})")
 
 
 def follow(child, began, console):

@@ -6,7 +6,7 @@ unified kernel, an EROFS root with the same compression, its hash tree, and the 
 command line. Packages come from a local archive that holds the locked versions and whatever else
 the other tools cannot do without, so nothing is fetched while they are timed.
 """
-import glob, hashlib, json, os, re, shutil, subprocess, sys, tomllib
+import glob, hashlib, json, os, re, shutil, subprocess, time, tomllib
 
 HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BAKER = os.environ.get("BAKER", os.path.join(HERE, "target", "release", "baker"))
@@ -54,6 +54,28 @@ def tools():
     return re.search(r"BAKER_FIELD_TOOLS='(.*)'", said)[1]
 
 
+def timed(work):
+    """What work gives, and the seconds it took."""
+    began = time.monotonic()
+    given = work()
+    return given, time.monotonic() - began
+
+
+def cold_store(recipe, folder):
+    """A store that holds the inputs of a recipe and no result of any stage."""
+    with open(os.path.join(recipe, "recipe.lock"), "rb") as file:
+        lock = tomllib.load(file)
+    for package in lock["package"]:
+        digest = package["sha256"]
+        there, to = (os.path.join(store, "objects", digest[:2], digest) for store in (STORE, folder))
+        os.makedirs(os.path.dirname(to), exist_ok=True)
+        if os.path.exists(there) and not os.path.exists(to):
+            place(there, to)
+    shutil.rmtree(os.path.join(folder, "stages"), ignore_errors=True)
+    baker("--quiet", "--store", folder, "fetch", recipe)
+    return folder
+
+
 def write(text, *path):
     path = os.path.join(*path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -81,7 +103,7 @@ class Like:
         self.survey = json.loads(baker("--quiet", "--json", "inspect", draft))
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
-        self.archive = self.make_archive()
+        self.make_archive()
         self.own_files()
         self.strip_lists()
 
@@ -104,27 +126,67 @@ class Like:
 
     def make_archive(self):
         """An archive on disk, of one suite, that nobody has to fetch from."""
-        packages = self.closure()
         archive = os.path.join(self.folder, "archive")
-        pool = os.path.join(archive, "pool")
-        os.makedirs(pool)
-        index = []
-        for package in packages:
-            name = os.path.basename(package["path"]).replace("%3a", ":")
+        os.makedirs(os.path.join(archive, "pool"))
+        for package in self.closure():
             digest = package["sha256"]
-            there = os.path.join(STORE, "objects", digest[:2], digest)
-            place(there, os.path.join(pool, name))
-            control = run("dpkg-deb", "-f", there).rstrip("\n")
-            index.append(f"{control}\nFilename: pool/{name}\nSize: {package['size']}\n"
-                         f"SHA256: {digest}\n")
+            place(os.path.join(STORE, "objects", digest[:2], digest),
+                  os.path.join(archive, "pool", os.path.basename(package["path"]).replace("%3a", ":")))
+        self.archive = archive
+        self.list_archive()
+
+    def list_archive(self):
+        """Writes the indexes of the archive."""
+        index = []
+        for path in sorted(glob.glob(os.path.join(self.archive, "pool", "*"))):
+            with open(path, "rb") as file:
+                data = file.read()
+            index.append(run("dpkg-deb", "-f", path).rstrip("\n") + "\nFilename: pool/"
+                         f"{os.path.basename(path)}\nSize: {len(data)}\n"
+                         f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
         listing = "\n".join(index)
-        suite = os.path.join(archive, "dists", "trixie")
-        where = "main/binary-amd64/Packages"
+        suite, where = os.path.join(self.archive, "dists", "trixie"), "main/binary-amd64/Packages"
         write(listing, suite, where)
         digest, size = hashlib.sha256(listing.encode()).hexdigest(), len(listing.encode())
         write("Origin: local\nSuite: trixie\nCodename: trixie\nArchitectures: amd64\n"
               f"Components: main\nSHA256:\n {digest} {size} {where}\n", suite, "Release")
-        return archive
+
+    def newer_version(self, name, mark, store):
+        """Puts a package with a higher version in the place of one; gives what a lock says of it."""
+        package = next(one for one in self.lock["package"] if one["name"] == name)
+        pool = os.path.join(self.archive, "pool")
+        old, = glob.glob(os.path.join(pool, f"{name}_*"))
+        folder = os.path.join(self.folder, "newer")
+        shutil.rmtree(folder, ignore_errors=True)
+        run("dpkg-deb", "-R", old, folder)
+        control = os.path.join(folder, "DEBIAN", "control")
+        with open(control) as file:
+            text = file.read()
+        version = f"{package['version']}+{mark}"
+        write(re.sub(r"^Version: .*", f"Version: {version}", text, flags=re.M), control)
+        os.remove(old)
+        run("dpkg-deb", "--root-owner-group", "-b", folder, old)
+        with open(old, "rb") as file:
+            data = file.read()
+        digest = hashlib.sha256(data).hexdigest()
+        to = os.path.join(store, "objects", digest[:2], digest)
+        os.makedirs(os.path.dirname(to), exist_ok=True)
+        shutil.copy(old, to)
+        self.list_archive()
+        return {"version": version, "size": len(data), "sha256": digest}
+
+    @staticmethod
+    def relock(lock, name, new):
+        """Writes another version of a package into a lock, by hand: no archive has it."""
+        with open(lock) as file:
+            head, *stanzas = file.read().split("[[package]]")
+        for number, stanza in enumerate(stanzas):
+            if f'\nname = "{name}"\n' in stanza:
+                for key, value in new.items():
+                    value = value if isinstance(value, int) else f'"{value}"'
+                    stanza = re.sub(f"^{key} = .*", f"{key} = {value}", stanza, flags=re.M)
+                stanzas[number] = stanza
+        write("[[package]]".join([head, *stanzas]), lock)
 
     def closure(self):
         """Packages of the lock, and what other tools need beside them: baker resolves those."""
@@ -148,16 +210,21 @@ class Like:
         baker("--quiet", "fetch", folder)
         return list({**known, **{package["name"]: package for package in found}}.values())
 
+    def extract(self, to):
+        """Unpacks the root of baker's disk."""
+        number = self.survey["root"]["partition"]
+        offset = next(part["offset"] for part in self.survey["partitions"] if part["number"] == number)
+        copy = os.path.join(self.folder, "baker.raw")
+        shutil.copy(self.disk, copy)
+        self.enter("fsck.erofs", f"--offset={offset}", f"--extract={to}", copy)
+        os.remove(copy)
+        return to
+
     def own_files(self):
         """The files that the recipe brings, as they are in the image of baker; its services."""
         extra, root = (os.path.join(self.folder, name) for name in ("extra", "root"))
         os.makedirs(extra)
-        number = self.survey["root"]["partition"]
-        offset = next(part["offset"] for part in self.survey["partitions"] if part["number"] == number)
-        shutil.copy(self.disk, os.path.join(self.folder, "baker.raw"))
-        self.enter("fsck.erofs", f"--offset={offset}", f"--extract={root}",
-                   os.path.join(self.folder, "baker.raw"))
-        os.remove(os.path.join(self.folder, "baker.raw"))
+        self.extract(root)
         for path in (path for path, owner in self.files.items() if owner == "recipe"):
             if os.path.lexists(root + path) and not path.startswith("/."):
                 os.makedirs(os.path.dirname(extra + path), exist_ok=True)

@@ -1,7 +1,9 @@
 """A like by mkosi: its configuration, and one build."""
-import glob, os, shutil
+import glob, os
 
 from field.like import CLUSTER, LEVEL, write
+
+NAME = "mkosi"
 
 CONFIGURATION = """\
 [Distribution]
@@ -15,6 +17,7 @@ ImageId=like
 ManifestFormat=
 SplitArtifacts=
 RepartDirectories=repart
+SectorSize=512
 
 [Content]
 Packages={packages}
@@ -41,9 +44,17 @@ WithNetwork=no
 Environment=SYSTEMD_REPART_MKFS_OPTIONS_EROFS=-C{cluster}
 """
 
+# An empty machine id and the stamps: no first boot with questions, presets and caches to renew.
+FINALIZE = """\
+#!/bin/sh -e
+: >"$BUILDROOT/etc/machine-id"
+touch "$BUILDROOT/etc/.updated" "$BUILDROOT/var/.updated"
+exec "$SRCDIR/strip.py" "$BUILDROOT" "$SRCDIR"
+"""
+
 PARTITIONS = {
     "00-esp.conf": "Type=esp\nFormat=vfat\nCopyFiles=/boot:/\nCopyFiles=/efi:/\n"
-                   "SizeMinBytes=512M\nSizeMaxBytes=512M\n",
+                   "SizeMinBytes=96M\nSizeMaxBytes=96M\n",
     "10-root.conf": "Type=root\nFormat=erofs\nCopyFiles=/\nExcludeFiles=/boot/\nExcludeFiles=/efi/\n"
                     "{excluded}Verity=data\nVerityMatchKey=root\n"
                     "Minimize=best\nCompression=zstd\nCompressionLevel={level}\n",
@@ -73,8 +84,7 @@ def configure(like, incremental=False):
     for name, text in PARTITIONS.items():
         text = text.format(excluded=excluded, level=LEVEL)
         write(f"[Partition]\n{text}", folder, "repart", name)
-    script = write('#!/bin/sh\nexec "$SRCDIR/strip.py" "$BUILDROOT" "$SRCDIR"\n',
-                   folder, "finalize")
+    script = write(FINALIZE, folder, "finalize")
     os.chmod(script, 0o755)
     for name in ("cache", "packages", "workspace"):
         os.makedirs(os.path.join(folder, name), exist_ok=True)

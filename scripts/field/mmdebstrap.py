@@ -4,6 +4,9 @@ import os, shlex, shutil
 from field.like import CLUSTER, HERE, LEVEL, VERITY, write
 
 
+NAME = "mmdebstrap"
+
+
 def configure(like):
     """Writes what field/mmdebstrap.sh reads."""
     settings = {
