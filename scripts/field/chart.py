@@ -23,8 +23,9 @@ def bars(groups):
         y += GAP
         parts.append(f'<text class="title" x="0" y="{y - 6}">{case}</text>')
         for by, value in makers.items():
+            maker = by.partition(",")[0]
             parts.append(f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{by}</text>'
-                         f'<rect class="{by}" x="{LEFT}" y="{y}" width="{place(value) - LEFT:.1f}" '
+                         f'<rect class="{maker}" x="{LEFT}" y="{y}" width="{place(value) - LEFT:.1f}" '
                          f'height="{BAR - 3}"/>'
                          f'<text x="{place(value) + 6:.1f}" y="{y + 12}">{value:.2f} s</text>')
             y += BAR

@@ -98,8 +98,6 @@ class Like:
         with open(spdx) as file:
             self.files = {entry["fileName"][1:]: entry.get("comment", "").removeprefix("owner: ")
                           for entry in json.load(file)["files"]}
-        with open(os.path.join(draft, "manifest.json")) as file:
-            self.manifest = json.load(file)
         self.survey = json.loads(baker("--quiet", "--json", "inspect", draft))
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
