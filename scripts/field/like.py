@@ -118,9 +118,9 @@ class Like:
         return self.recipe["kernel"]["package"]
 
     def asked(self):
-        """The packages that the recipe names, and kernel and stub, as other tools are told them."""
-        kernel, = self.names("kernel")
-        return [*self.recipe["debian"]["packages"], kernel, "systemd-boot-efi"]
+        """What other tools are told to install: all packages of the image by name, since resolvers
+        choose differently between alternatives, and kernel and stub."""
+        return [*self.names("root"), *self.names("kernel"), "systemd-boot-efi"]
 
     def make_archive(self):
         """An archive on disk, of one suite, that nobody has to fetch from."""
@@ -224,7 +224,7 @@ class Like:
         os.makedirs(extra)
         self.extract(root)
         for path in (path for path, owner in self.files.items() if owner == "recipe"):
-            if os.path.lexists(root + path) and not path.startswith("/."):
+            if os.path.lexists(root + path) and not path.startswith("/usr/share/factory/"):
                 os.makedirs(os.path.dirname(extra + path), exist_ok=True)
                 run("cp", "-a", root + path, extra + path)
         shutil.rmtree(root)
@@ -232,11 +232,14 @@ class Like:
                           if unit["how"] == "wants" and not unit["vendor"]})
         presets = [f"enable {name}" for name in enabled] + ["disable *"]
         write("\n".join(presets) + "\n", extra, "usr/lib/systemd/system-preset/00-recipe.preset")
-        masked = self.recipe.get("services", {}).get("mask", [])
-        for name in masked:
-            link = os.path.join(extra, "etc/systemd/system", name)
-            os.makedirs(os.path.dirname(link), exist_ok=True)
-            os.symlink("/dev/null", link)
+        write("".join(map(sysuser, [*self.recipe.get("group", []), *self.recipe.get("user", [])])),
+              extra, "usr/lib/sysusers.d/recipe.conf")
+        links = {link["path"]: link["target"] for link in self.recipe.get("link", [])}
+        for name in self.recipe.get("services", {}).get("mask", []):
+            links[f"/etc/systemd/system/{name}"] = "/dev/null"
+        for path, target in links.items():
+            os.makedirs(os.path.dirname(extra + path), exist_ok=True)
+            os.symlink(target, extra + path)
 
     def strip_lists(self):
         folder = os.path.join(self.folder, "strip")
@@ -284,6 +287,14 @@ class Like:
 
     def epoch(self):
         return self.lock["epoch"]
+
+
+def sysuser(account):
+    """The line of sysusers.d for a `[[user]]` or `[[group]]`."""
+    if "gid" in account or "home" not in account:
+        return f"g {account['name']} {account.get('gid', '-')}\n"
+    return (f"u {account['name']} {account.get('uid', '-')} \"{account.get('comment', '')}\" "
+            f"{account['home']} {account.get('shell', '/usr/sbin/nologin')}\n")
 
 
 def place(there, to):
