@@ -82,8 +82,9 @@ fn a_person_gets_ports_credentials_arguments_and_folders() {
         arguments.extend(["--credential".to_owned(), format!("{name}={number}")]);
     }
     // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = port.local_addr().unwrap().port();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
     let rest = [
         "--append",
         "systemd.wants=proof.service systemd.wants=talk.socket",
