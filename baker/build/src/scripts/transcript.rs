@@ -185,8 +185,8 @@ impl<'a> Transcript<'a> {
             return;
         }
         if dpkg && (line.starts_with("dpkg: error") || !self.errors.is_empty()) {
-            self.errors.push(line.trim_end().to_owned());
             // What came before is the script's own explanation.
+            self.errors.push(line.trim_end().to_owned());
             return;
         }
         self.last.push_back(line.trim_end().to_owned());
@@ -225,7 +225,10 @@ impl<'a> Transcript<'a> {
             output: String::new(),
         };
         self.running = Some((ran, at));
-        self.last.clear();
+        // After a failure dpkg goes on with other packages: the words are those of the failed one.
+        if self.errors.is_empty() {
+            self.last.clear();
+        }
     }
 
     /// What was running has ended.
@@ -325,6 +328,7 @@ D000002: fork/exec /var/lib/dpkg/tmp.ci/preinst ( install )
                     dpkg: error processing package bad (--configure):\n \
                     installed bad package post-installation script subprocess returned error exit \
                     status 3\n\
+                    D000002: fork/exec /var/lib/dpkg/info/good.postinst ( configure )\n\
                     Errors were encountered while processing:\n bad\n";
         transcript.output(text.as_bytes(), at(1));
         transcript.ended(1, at(2));
