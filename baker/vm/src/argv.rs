@@ -62,9 +62,12 @@ impl Machine {
     fn base(&self, arguments: &mut Arguments) {
         let row = self.architecture.row();
         let mut board = row.board.to_owned();
-        if let (Boot::UefiSecure(_), Some((option, property))) = (&self.boot, row.guarded_store) {
+        let guarded = match &self.boot {
+            Boot::UefiSecure(_) => row.guarded_store,
+            _ => None,
+        };
+        if let Some((option, _)) = guarded {
             board.push_str(&format!(",{option}"));
-            arguments.pair("-global", property);
         }
         if !self.extras.shares.is_empty() {
             // Who serves a folder reads requests where the guest has written them.
@@ -74,6 +77,9 @@ impl Machine {
             board.push_str(",memory-backend=memory");
         }
         arguments.pair("-machine", board);
+        if let Some((_, property)) = guarded {
+            arguments.pair("-global", property);
+        }
         let accelerator = match (self.accelerator, self.threads) {
             (Accelerator::Kvm, _) => "kvm",
             (Accelerator::Tcg, Threads::One) => "tcg,thread=single",
