@@ -128,7 +128,8 @@ pub struct CheckFact {
 pub struct UnitFact {
     /// Full unit name.
     pub unit: String,
-    /// systemd's `Result`.
+    /// systemd's `Result`; `restarting` when systemd was starting it again, `not active` when the
+    /// plan wanted it to be active and it was not.
     pub result: String,
     /// What its journal said last, in lines; empty when that is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

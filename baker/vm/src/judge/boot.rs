@@ -71,8 +71,9 @@ pub(crate) struct Boot {
     pub entries: Vec<String>,
     /// Units and their results.
     pub failed_units: BTreeMap<String, String>,
-    /// The unit that failed and may be starting again by now: systemd does not count it as failed.
-    pub restarting: Option<String>,
+    /// Units that do not do what they should and that systemd may not count as failed, with a word
+    /// for their state: what they said last was asked for.
+    pub doubtful: BTreeMap<String, &'static str>,
     /// What failed units said last.
     pub last_words: BTreeMap<String, String>,
     /// The last `[FAILED]` line.
@@ -108,7 +109,7 @@ impl Boot {
             answered: BTreeMap::new(),
             entries: Vec::new(),
             failed_units: BTreeMap::new(),
-            restarting: None,
+            doubtful: BTreeMap::new(),
             last_words: BTreeMap::new(),
             unit_hint: None,
             alarm: None,
@@ -151,7 +152,7 @@ impl Boot {
     /// True while the guest may still say why its units failed.
     pub(crate) fn owes_words(&self) -> bool {
         let told = |unit: &String| self.last_words.contains_key(unit);
-        let mut failed = self.failed_units.keys().chain(&self.restarting);
+        let mut failed = self.failed_units.keys().chain(self.doubtful.keys());
         self.hello.is_some() && !failed.all(told)
     }
 

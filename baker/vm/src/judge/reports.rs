@@ -33,8 +33,9 @@ impl Judge {
             }
             Report::UnitSaid { unit, text } => {
                 self.boot.progress.step(at);
-                let restarts = self.boot.restarting.as_ref() == Some(&unit);
-                if restarts || self.boot.failed_units.contains_key(&unit) {
+                let boot = &self.boot;
+                let asked = boot.doubtful.contains_key(&unit);
+                if asked || boot.failed_units.contains_key(&unit) {
                     self.boot.last_words.insert(unit, text);
                 }
             }
@@ -62,11 +63,19 @@ impl Judge {
         for case in &mut self.cases {
             case.unit_failed(at, since, unit, None);
         }
+        // systemd may be starting it again, and then does not count it as failed.
         let unit = unit.to_owned();
-        if self.boot.hello.is_some() && self.boot.restarting.as_ref() != Some(&unit) {
-            let words = Order::Words { unit: unit.clone() };
+        self.doubt(&unit, "restarting");
+    }
+
+    /// Asks a unit for its last words, unless the probe tells them by itself.
+    fn doubt(&mut self, unit: &str, state: &'static str) {
+        let boot = &mut self.boot;
+        let asked = boot.doubtful.contains_key(unit) || boot.failed_units.contains_key(unit);
+        if boot.hello.is_some() && !asked {
+            boot.doubtful.insert(unit.to_owned(), state);
+            let words = Order::Words { unit: unit.into() };
             self.wishes.push(Wish::Orders(vec![words]));
-            self.boot.restarting = Some(unit);
         }
     }
 
@@ -120,6 +129,9 @@ impl Judge {
             (Asked::Check(check), false) => {
                 for case in &mut self.cases {
                     case.check_answered(at, &check, (holds, found), &self.boot.entries);
+                }
+                if let (Check::UnitActive { unit }, false) = (&check, holds) {
+                    self.doubt(unit, "not active");
                 }
             }
             (Asked::Mark(folder), true) if self.boot.marks_asked => {

@@ -175,12 +175,12 @@ fn guest(judge: &Judge) -> Option<GuestFacts> {
 
 fn failed_units(judge: &Judge) -> Vec<UnitFact> {
     let units = judge.boots().flat_map(|boot| {
-        let known = |unit: &&String| !boot.failed_units.contains_key(*unit);
-        let restarting = boot.restarting.iter().filter(known);
-        let restarting = restarting.map(|unit| (unit, "restarting"));
+        let known = |unit: &String| !boot.failed_units.contains_key(unit);
+        let doubtful = boot.doubtful.iter().filter(move |(unit, _)| known(unit));
+        let doubtful = doubtful.map(|(unit, &state)| (unit, state));
         let failed = boot.failed_units.iter();
         let failed = failed.map(|(unit, result)| (unit, result.as_str()));
-        let units = failed.chain(restarting);
+        let units = failed.chain(doubtful);
         units.map(|(unit, result)| (unit, result, boot.last_words.get(unit)))
     });
     let mut facts: Vec<UnitFact> = units

@@ -189,6 +189,14 @@ fn nobody_but_the_probe_that_was_asked_brings_a_pass() {
     assert_eq!(play(judge(&[UNIT], 0), twice).1, Verdict::Passed);
 }
 
+/// The journal has nothing of a unit.
+fn nothing_said(unit: &str) -> Observation<'static> {
+    Observation::Report(Report::UnitSaid {
+        unit: unit.into(),
+        text: String::new(),
+    })
+}
+
 #[test]
 fn a_verdict_comes_at_once_and_its_evidence_a_little_later() {
     let seen = vec![
@@ -209,6 +217,7 @@ fn a_verdict_comes_at_once_and_its_evidence_a_little_later() {
     let seen = vec![
         (100, hello()),
         (200, answer(0, false, "dead")),
+        (300, nothing_said("a")),
         (700, answer(1, true, "active")),
         (9000, done()),
     ];

@@ -199,6 +199,19 @@ fn the_last_words_of_a_failed_unit_are_waited_for() {
     );
     assert!(!restarting.observe(at(1000), Observation::Tick));
     assert!(restarting.observe(at(2000), said("a.service")));
+    // So is one that should be active and is not.
+    let mut inactive = judge(&["a.service"], 0);
+    inactive.observe(at(100), hello());
+    inactive.wishes();
+    inactive.observe(at(200), unit_check(false));
+    let unit = "a.service".to_owned();
+    assert_eq!(
+        inactive.wishes(),
+        [Wish::Orders(vec![Order::Words { unit }])]
+    );
+    inactive.observe(at(300), done());
+    assert!(!inactive.observe(at(1300), Observation::Tick));
+    assert!(inactive.observe(at(2000), said("a.service")));
     // Neither for ever, nor from a machine that has ended; the verdict was given long before.
     let mut silent = failed();
     assert!(!silent.observe(at(20_700), Observation::Tick));
