@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use baker_model::Digest;
 use baker_tests::bakery::{Locked, seated};
-use baker_tests::workspace;
+use baker_tests::locked_recipes;
 
 /// True when everything is wanted, whatever it takes.
 fn all() -> bool {
@@ -18,14 +18,7 @@ fn names() -> Vec<String> {
     if !all() {
         return vec!["keeper".to_owned()];
     }
-    let folders = fs::read_dir(workspace().join("recipes")).unwrap();
-    let mut names: Vec<String> = folders
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.path().join("recipe.lock").exists())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
+    locked_recipes()
 }
 
 /// Bakes with the scripts run again, into a folder of its own.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use baker_tests::workspace;
+use baker_tests::{locked_recipes, workspace};
 
 /// Files that belong to the repository: everything but build output.
 fn files(below: &Path) -> Vec<PathBuf> {
@@ -183,18 +183,6 @@ fn nothing_names_a_mirror() {
 
 /// Names of the recipes with a lock; one for machines of another kind has none, since its lock
 /// depends on who built the guest program.
-fn locked_recipes() -> Vec<String> {
-    let folders = fs::read_dir(workspace().join("recipes")).unwrap();
-    let mut names: Vec<String> = folders
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.path().join("recipe.lock").exists())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert!(names.contains(&"minimal".to_owned()), "{names:?}");
-    names
-}
-
 #[test]
 fn the_index_has_a_row_for_every_recipe_that_is_locked() {
     let index = fs::read_to_string(workspace().join("recipes/INDEX")).unwrap();

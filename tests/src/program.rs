@@ -1,6 +1,7 @@
 //! Running the real `baker` in a clean environment.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -11,6 +12,20 @@ pub fn workspace() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize()
         .expect("the tests lie in their workspace")
+}
+
+/// Names of the recipes of the repository that are locked, sorted.
+#[must_use]
+pub fn locked_recipes() -> Vec<String> {
+    let folders = fs::read_dir(workspace().join("recipes")).expect("the workspace has recipes");
+    let mut names: Vec<String> = folders
+        .map(|entry| entry.expect("a folder can be listed"))
+        .filter(|entry| entry.path().join("recipe.lock").exists())
+        .map(|entry| entry.file_name().into_string().expect("names are text"))
+        .collect();
+    names.sort();
+    assert!(names.contains(&"minimal".to_owned()), "{names:?}");
+    names
 }
 
 /// The `baker` program of the same profile as the test, built once per run.

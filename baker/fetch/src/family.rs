@@ -90,8 +90,7 @@ pub(crate) fn layers(parent: Option<Parent<'_>>) -> Vec<LayerLock> {
 
 /// What is there while scripts run.
 fn own_packages(lock: &Lock) -> impl Iterator<Item = &PackageLock> {
-    let is_there = |role| matches!(role, PackageRole::Root | PackageRole::Tool);
     lock.packages
         .iter()
-        .filter(move |package| is_there(package.role))
+        .filter(|package| package.role.is_installed())
 }

@@ -257,11 +257,14 @@ pub(crate) fn pairs<'a>(before: &'a Lock, after: &'a Lock) -> Vec<Pair<'a>> {
 }
 
 fn pairs_of<'a>(before: &'a [PackageLock], after: &'a [PackageLock]) -> Vec<Pair<'a>> {
-    let is_same =
-        |left: &PackageLock, right: &PackageLock| match (is_many(left.role), is_many(right.role)) {
-            (true, true) => left.name == right.name,
-            _ => left.role == right.role,
-        };
+    // Of every other role there is one package, whatever its name.
+    let is_same = |left: &PackageLock, right: &PackageLock| {
+        if left.role.is_installed() && right.role.is_installed() {
+            left.name == right.name
+        } else {
+            left.role == right.role
+        }
+    };
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     for new in after {
         let old = before.iter().find(|old| is_same(old, new));
@@ -274,11 +277,6 @@ fn pairs_of<'a>(before: &'a [PackageLock], after: &'a [PackageLock]) -> Vec<Pair
     let gone = gone.filter(|old| !after.iter().any(|new| is_same(old, new)));
     pairs.extend(gone.map(|old| (Some(old), None)));
     pairs
-}
-
-/// Whether several packages can have the role.
-const fn is_many(role: PackageRole) -> bool {
-    matches!(role, PackageRole::Root | PackageRole::Tool)
 }
 
 #[cfg(test)]

@@ -150,6 +150,13 @@ impl PackageRole {
             Self::Tool => "tool",
         }
     }
+
+    /// Whether a package with it is installed as dpkg would: several can have such a role, and
+    /// packages' own scripts find all of them.
+    #[must_use]
+    pub const fn is_installed(self) -> bool {
+        matches!(self, Self::Root | Self::Tool)
+    }
 }
 
 /// One package.

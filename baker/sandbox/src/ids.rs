@@ -2,19 +2,15 @@
 //!
 //! Root of the sandbox is never root of the host: where the caller is root, a range far above all
 //! real users stands for the users inside; where not, the range that the host's administrator gave
-//! to the caller (`/etc/subuid`, `/etc/subgid`), through the two helpers that may write it.
+//! to the caller (`/etc/subuid`, `/etc/subgid`).
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use baker_vm::subordinate_range;
-use nix::unistd::{Uid, User};
+use baker_vm::ids::{self, COUNT};
+use nix::unistd::Uid;
 
 use crate::SandboxError;
-
-/// How many users there are inside: as many as 16 bits name, what Debian's own tools expect.
-const COUNT: u32 = 65_536;
 
 /// Where the range of a caller begins that is root: the lowest that systemd sets aside for
 /// containers.
@@ -31,22 +27,7 @@ pub(crate) fn map(pid: u32) -> Result<(), SandboxError> {
         }
         return Ok(());
     }
-    let uid = Uid::effective();
-    let user = User::from_uid(uid).ok().flatten().map(|user| user.name);
-    for (list, helper) in [("/etc/subuid", "newuidmap"), ("/etc/subgid", "newgidmap")] {
-        let text = fs::read_to_string(list).unwrap_or_default();
-        let start = subordinate_range(&text, user.as_deref(), uid.as_raw())
-            .ok_or_else(|| missing(format!("{list} gives it no range of {COUNT} ids")))?;
-        let arguments = [pid, 0, start, COUNT].map(|number| number.to_string());
-        let output = Command::new(helper).args(arguments).output();
-        let output = output
-            .map_err(|error| missing(format!("{helper} (Debian's package uidmap): {error}")))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(missing(format!("{helper}: {said}")));
-        }
-    }
-    Ok(())
+    ids::map(pid, ids::Root::OfRange).map_err(missing)
 }
 
 /// Whether the host knows of namespaces for users at all.

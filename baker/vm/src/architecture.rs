@@ -4,6 +4,8 @@ use std::fmt;
 
 use baker_model::recipe;
 
+use crate::accelerator::Accelerator;
+
 /// The CPU family of a guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Architecture {
@@ -39,7 +41,15 @@ pub(crate) struct Row {
     /// A TPM, as a device of the board.
     pub tpm: &'static str,
     /// A word for the kernel that makes emulated boots dependable.
-    pub emulation_word: Option<&'static str>,
+    emulation_word: Option<&'static str>,
+}
+
+impl Row {
+    /// The word for the kernel that this accelerator asks for.
+    pub(crate) fn emulation_word(&self, accelerator: Accelerator) -> Option<&'static str> {
+        self.emulation_word
+            .filter(|_| accelerator == Accelerator::Tcg)
+    }
 }
 
 /// Skips the kernel's check of the 8254 timer, which fails (a panic, "IO-APIC + timer doesn't

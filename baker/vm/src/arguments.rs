@@ -4,6 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::accelerator::Accelerator;
+use crate::machine::Threads;
+
 /// Arguments under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments(Vec<OsString>);
@@ -25,6 +28,16 @@ impl Arguments {
         self.0.push(name.into());
         self.0.push(value.as_ref().to_owned());
         self
+    }
+
+    /// Who runs the guest's instructions, and what CPU it sees.
+    pub(crate) fn processor(&mut self, accelerator: Accelerator, threads: Threads, cpu: &str) {
+        let accelerator = match (accelerator, threads) {
+            (Accelerator::Kvm, _) => "kvm",
+            (Accelerator::Tcg, Threads::One) => "tcg,thread=single",
+            (Accelerator::Tcg, Threads::Each) => "tcg,thread=multi",
+        };
+        self.pair("-accel", accelerator).pair("-cpu", cpu);
     }
 
     /// A drive on `file`.

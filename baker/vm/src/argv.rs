@@ -7,12 +7,11 @@ use std::path::Path;
 
 use baker_contract::{DISK_PROBE_PORT, PROBE_DISK_SERIAL, PROBE_PORT};
 
-use crate::accelerator::Accelerator;
 use crate::arguments::Arguments;
 use crate::credential::{credential_string, probe_credentials};
 use crate::machine::{
     Attachment, Boot, Disk, DiskBus, Display, End, Forward, Link, Machine, Network, OnReset,
-    ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,
+    ProbeOffer, Sockets, Tpm, Watchdog, Writes,
 };
 use crate::ovmf::Ovmf;
 use crate::share::Share;
@@ -80,13 +79,7 @@ impl Machine {
         if let Some((_, property)) = guarded {
             arguments.pair("-global", property);
         }
-        let accelerator = match (self.accelerator, self.threads) {
-            (Accelerator::Kvm, _) => "kvm",
-            (Accelerator::Tcg, Threads::One) => "tcg,thread=single",
-            (Accelerator::Tcg, Threads::Each) => "tcg,thread=multi",
-        };
-        arguments.pair("-accel", accelerator);
-        arguments.pair("-cpu", &self.cpu);
+        arguments.processor(self.accelerator, self.threads, &self.cpu);
         arguments.pair("-smp", self.cpus.to_string());
         arguments.pair("-m", self.memory_mib.to_string());
     }
@@ -131,8 +124,7 @@ impl Machine {
     }
 
     fn emulation_word(&self) -> Option<&'static str> {
-        let word = self.architecture.row().emulation_word;
-        word.filter(|_| self.accelerator == Accelerator::Tcg)
+        self.architecture.row().emulation_word(self.accelerator)
     }
 
     fn disk(&self, arguments: &mut Arguments, disk: &Disk) {

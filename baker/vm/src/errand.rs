@@ -8,7 +8,6 @@ use std::process::Command;
 use crate::accelerator::Accelerator;
 use crate::arguments::Arguments;
 use crate::child::die_with_parent;
-use crate::machine::Threads;
 use crate::qemu::Qemu;
 
 /// Makes the guest quick. Emulated code is found again by its address: where every process has
@@ -59,13 +58,8 @@ impl ErrandMachine<'_> {
         arguments.flag("-no-user-config").flag("-nodefaults");
         arguments.pair("-name", "baker").pair("-display", "none");
         arguments.pair("-machine", row.board);
-        let accelerator = match (self.accelerator, self.qemu.threads()) {
-            (Accelerator::Kvm, _) => "kvm",
-            (Accelerator::Tcg, Threads::One) => "tcg,thread=single",
-            (Accelerator::Tcg, Threads::Each) => "tcg,thread=multi",
-        };
-        arguments.pair("-accel", accelerator);
-        arguments.pair("-cpu", self.cpu).pair("-smp", "1");
+        arguments.processor(self.accelerator, self.qemu.threads(), self.cpu);
+        arguments.pair("-smp", "1");
         arguments.pair("-m", self.memory_mib.to_string());
         // Its clock follows what it does, not how long the host takes for that.
         arguments.pair("-rtc", format!("base={},clock=vm", calendar(self.epoch)));
@@ -73,10 +67,7 @@ impl ErrandMachine<'_> {
             .pair("-kernel", self.kernel)
             .pair("-initrd", self.initrd);
         let mut append = format!("console={} quiet panic=-1 {LEAN}", row.serial);
-        if let Some(word) = row
-            .emulation_word
-            .filter(|_| self.accelerator == Accelerator::Tcg)
-        {
+        if let Some(word) = row.emulation_word(self.accelerator) {
             append.push(' ');
             append.push_str(word);
         }

@@ -6,10 +6,23 @@ use std::process::Command;
 use nix::unistd::{Gid, Uid, User};
 
 /// How many users a range must have: as many as 16 bits name, what Debian's own tools expect.
-const COUNT: u32 = 65_536;
+pub const COUNT: u32 = 65_536;
 
-/// In the namespace of process `pid`, root is the caller, and all others are of their range.
-pub(crate) fn map_to_caller(pid: u32) -> Result<(), String> {
+/// Who root of a namespace is outside of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// The caller; all others are of the caller's range.
+    Caller,
+    /// The first of the caller's range.
+    OfRange,
+}
+
+/// Maps the users and groups of the namespace of process `pid` to the range of a caller who is not
+/// root, through the two helpers that may write it.
+///
+/// # Errors
+/// One line for people: there is no range, or a helper is missing or refuses.
+pub fn map(pid: u32, root: Root) -> Result<(), String> {
     let uid = Uid::effective();
     let user = User::from_uid(uid).ok().flatten().map(|user| user.name);
     let rows = [
@@ -20,8 +33,14 @@ pub(crate) fn map_to_caller(pid: u32) -> Result<(), String> {
         let text = fs::read_to_string(list).unwrap_or_default();
         let start = range(&text, user.as_deref(), uid.as_raw())
             .ok_or_else(|| format!("{list} gives it no range of {COUNT} ids"))?;
-        let arguments = [pid, 0, own, 1, 1, start, COUNT - 1].map(|number| number.to_string());
-        let output = Command::new(helper).args(arguments).output();
+        let triples = match root {
+            Root::Caller => vec![0, own, 1, 1, start, COUNT - 1],
+            Root::OfRange => vec![0, start, COUNT],
+        };
+        let arguments = std::iter::once(pid).chain(triples);
+        let output = Command::new(helper)
+            .args(arguments.map(|number| number.to_string()))
+            .output();
         let output =
             output.map_err(|error| format!("{helper} (Debian's package uidmap): {error}"))?;
         if !output.status.success() {
@@ -33,8 +52,7 @@ pub(crate) fn map_to_caller(pid: u32) -> Result<(), String> {
 }
 
 /// The start of the first range of a user that is large enough, in the text of a list.
-#[must_use]
-pub fn range(text: &str, name: Option<&str>, uid: u32) -> Option<u32> {
+fn range(text: &str, name: Option<&str>, uid: u32) -> Option<u32> {
     let uid = uid.to_string();
     text.lines().find_map(|line| {
         let mut fields = line.trim().split(':');

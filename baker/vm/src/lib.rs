@@ -21,7 +21,7 @@ pub mod environment;
 mod errand;
 pub mod evidence;
 mod http;
-mod ids;
+pub mod ids;
 mod judge;
 mod lines;
 pub mod machine;
@@ -53,7 +53,6 @@ pub use credential::{credential_string, probe_credentials};
 pub use environment::Environment;
 pub use errand::ErrandMachine;
 pub use evidence::{Attempt, CheckFact, Evidence, GuestFacts, Mark, Retry, Shutdown, UnitFact};
-pub use ids::range as subordinate_range;
 pub use machine::{
     Attachment, Boot, DirectBoot, Disk, DiskBus, Display, Extras, Forward, Link, Machine, Network,
     OnReset, ProbeOffer, Sockets, Threads, Tpm, Watchdog, Writes,

@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use super::*;
+use crate::accelerator::Accelerator;
 use crate::architecture::Architecture;
 use crate::arguments::shell_line;
 use crate::machine::{DirectBoot, Extras, Threads};
 use crate::subject::Medium;
+use crate::testing::bare_machine;
 
 fn machine(boot: Boot) -> Machine {
     Machine {
-        architecture: Architecture::Amd64,
-        boot,
-        accelerator: Accelerator::Tcg,
         cpu: "max,-la57".into(),
         threads: Threads::Each,
         cpus: 2,
@@ -24,18 +23,9 @@ fn machine(boot: Boot) -> Machine {
             },
             writes: Writes::Discarded,
         }),
-        bus: DiskBus::Virtio,
         probe: ProbeOffer::Port,
         networks: 1,
-        network: Network::Isolated,
-        links: Vec::new(),
-        forwards: Vec::new(),
-        on_reset: OnReset::Exit,
-        display: Display::None,
-        watchdog: Watchdog::None,
-        extras: Extras::default(),
-        tpm: Tpm::None,
-        credentials: Vec::new(),
+        ..bare_machine(boot)
     }
 }
 

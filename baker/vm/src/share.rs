@@ -189,7 +189,7 @@ impl Share {
             let mut answer = File::from(answer);
             match File::from(asked).read_exact(&mut id) {
                 Ok(()) => {
-                    let mapped = ids::map_to_caller(u32::from_ne_bytes(id));
+                    let mapped = ids::map(u32::from_ne_bytes(id), ids::Root::Caller);
                     // The child has the end of the pipe, too: only a word ends its wait.
                     let word = if mapped.is_ok() { GO } else { [0] };
                     answer.write_all(&word).ok();

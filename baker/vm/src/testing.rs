@@ -3,8 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::accelerator::Accelerator;
 use crate::architecture::Architecture;
 use crate::environment::Environment;
+use crate::machine::{
+    Boot, DiskBus, Display, Extras, Machine, Network, OnReset, ProbeOffer, Threads, Tpm, Watchdog,
+};
 use crate::qemu::{Qemu, Version};
 
 /// The QEMU of this host. None, loudly, when there is none; a failure when `BAKER_STRICT` is 1.
@@ -18,6 +22,32 @@ pub(crate) fn qemu() -> Option<Qemu> {
             eprintln!("SKIPPED: {error}");
             None
         }
+    }
+}
+
+/// A machine with nothing attached.
+pub(crate) fn bare_machine(boot: Boot) -> Machine {
+    Machine {
+        architecture: Architecture::Amd64,
+        boot,
+        accelerator: Accelerator::Tcg,
+        cpu: "max".into(),
+        threads: Threads::One,
+        cpus: 1,
+        memory_mib: 32,
+        disk: None,
+        bus: DiskBus::Virtio,
+        probe: ProbeOffer::None,
+        networks: 0,
+        network: Network::Isolated,
+        links: Vec::new(),
+        forwards: Vec::new(),
+        on_reset: OnReset::Exit,
+        display: Display::None,
+        watchdog: Watchdog::None,
+        extras: Extras::default(),
+        tpm: Tpm::None,
+        credentials: Vec::new(),
     }
 }
 

@@ -62,6 +62,7 @@ impl Leftovers {
         });
     }
 }
+
 #[cfg(test)]
 mod tests {
     use baker_model::tree::{Content, Metadata, Node, Origin};

@@ -6,38 +6,10 @@ use baker_model::plan::{Outcome, TestPlan};
 use tokio::time::sleep;
 
 use super::*;
-use crate::accelerator::Accelerator;
-use crate::architecture::Architecture;
-use crate::machine::{Boot, Display, Extras, Network, OnReset, ProbeOffer, Tpm, Watchdog};
-use crate::testing::fake_qemu;
-use crate::{DiskBus, Threads};
+use crate::machine::Boot;
+use crate::testing::{bare_machine, fake_qemu};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn machine() -> Machine {
-    Machine {
-        architecture: Architecture::Amd64,
-        boot: Boot::Bios,
-        accelerator: Accelerator::Tcg,
-        cpu: "max".into(),
-        threads: Threads::One,
-        cpus: 1,
-        memory_mib: 32,
-        disk: None,
-        bus: DiskBus::Virtio,
-        probe: ProbeOffer::None,
-        networks: 0,
-        network: Network::Isolated,
-        links: Vec::new(),
-        forwards: Vec::new(),
-        on_reset: OnReset::Exit,
-        display: Display::None,
-        watchdog: Watchdog::None,
-        extras: Extras::default(),
-        tpm: Tpm::None,
-        credentials: Vec::new(),
-    }
-}
 
 /// The neighbour `left` as this script plays it.
 fn start(folder: &Path, script: &str) -> Neighbours {
@@ -51,7 +23,7 @@ fn start(folder: &Path, script: &str) -> Neighbours {
     };
     Neighbours::start(&Start {
         qemu: &fake_qemu(folder, script),
-        machine: &machine(),
+        machine: &bare_machine(Boot::Bios),
         files: &files,
         neighbours: &plan.neighbours,
         links: folder,

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{MEMORY_MIB, NeighbourFiles};
 use crate::accelerator::Accelerator;
 use crate::arguments::Arguments;
-use crate::machine::{End, Link, Threads};
+use crate::machine::{End, Link};
 use crate::qemu::Qemu;
 
 /// What a neighbour is made of.
@@ -35,21 +35,13 @@ impl NeighbourMachine<'_> {
         arguments
             .pair("-display", "none")
             .pair("-machine", row.board);
-        let accelerator = match (self.accelerator, self.qemu.threads()) {
-            (Accelerator::Kvm, _) => "kvm",
-            (Accelerator::Tcg, Threads::One) => "tcg,thread=single",
-            (Accelerator::Tcg, Threads::Each) => "tcg,thread=multi",
-        };
-        arguments.pair("-accel", accelerator);
-        arguments.pair("-cpu", self.cpu).pair("-smp", "1");
+        arguments.processor(self.accelerator, self.qemu.threads(), self.cpu);
+        arguments.pair("-smp", "1");
         arguments.pair("-m", MEMORY_MIB.to_string());
         arguments.pair("-kernel", &self.files.kernel);
         arguments.pair("-initrd", &self.files.initrd);
         let mut append = format!("console={} quiet panic=-1", row.serial);
-        if let Some(word) = row
-            .emulation_word
-            .filter(|_| self.accelerator == Accelerator::Tcg)
-        {
+        if let Some(word) = row.emulation_word(self.accelerator) {
             append.push(' ');
             append.push_str(word);
         }

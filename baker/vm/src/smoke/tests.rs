@@ -6,12 +6,11 @@ use std::time::Duration;
 use baker_model::plan::{Day, TestPlan};
 use baker_model::{Digest, Failure, Interrupt, Silent, Verdict};
 
-use crate::testing::{self, sector};
+use crate::testing::{self, bare_machine, sector};
 use crate::{
-    Accelerator, AcceleratorChoice, Architecture, Boot, Disk, DiskBus, Display, Environment,
-    Evidence, Extras, Machine, Medium, MediumFormat, NeighbourFiles, Network, OnReset, Patience,
-    PlanProblem, ProbeOffer, Qemu, RunError, Sizes, SmokeError, SmokeRequest, Subject, Test,
-    Treatment, Watchdog, Writes, run, smoke,
+    Accelerator, AcceleratorChoice, Boot, Disk, DiskBus, Environment, Evidence, Machine, Medium,
+    MediumFormat, NeighbourFiles, OnReset, Patience, PlanProblem, Qemu, RunError, Sizes,
+    SmokeError, SmokeRequest, Subject, Test, Treatment, Writes, run, smoke,
 };
 
 /// Set for the helper process of [`a_killed_baker_leaves_no_qemu`].
@@ -328,13 +327,7 @@ fn a_qemu_that_dies_is_named_with_its_last_words() {
 fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
     let Some(qemu) = testing::qemu() else { return };
     let machine = |disk: &Path| Machine {
-        architecture: Architecture::Amd64,
-        boot: Boot::Bios,
-        accelerator: Accelerator::Tcg,
-        cpu: "max".into(),
         threads: crate::Threads::Each,
-        cpus: 1,
-        memory_mib: 32,
         disk: Some(Disk {
             medium: Medium {
                 path: disk.to_owned(),
@@ -343,17 +336,9 @@ fn a_person_gets_a_machine_that_ends_by_itself_or_when_asked() {
             writes: Writes::Discarded,
         }),
         bus: DiskBus::Sata,
-        probe: ProbeOffer::None,
         networks: 1,
-        network: Network::Isolated,
-        links: Vec::new(),
-        forwards: Vec::new(),
         on_reset: OnReset::Restart,
-        display: Display::None,
-        watchdog: Watchdog::None,
-        extras: Extras::default(),
-        tpm: crate::machine::Tpm::None,
-        credentials: Vec::new(),
+        ..bare_machine(Boot::Bios)
     };
     let bench = Bench::new(qemu.clone(), &sector::printing("", sector::POWER_OFF));
     assert!(

@@ -1,6 +1,7 @@
 //! From lock and store to a draft: the stages assemble to describe.
 
 mod boot;
+mod look;
 mod root;
 mod sandboxed;
 mod scripts;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use baker_build::describe::{Bytes, Piece};
 use baker_build::scripts::{
@@ -13,7 +14,7 @@ use baker_build::scripts::{
     ScriptsError, Start, Survey,
 };
 use baker_build::{Assembled, Spool, assemble, kernel};
-use baker_model::lock::{LayerLock, PackageLock, PackageRole};
+use baker_model::lock::{LayerLock, PackageLock};
 use baker_model::manifest::FileRole;
 use baker_model::recipe::{FileSource, Input, Preseed, Run};
 use baker_model::tree::TreePath;
@@ -37,13 +38,22 @@ pub(super) const HOST_NAME: &str = "baker";
 /// Version of the stage: another one makes other trees of the same inputs.
 const VERSION: &str = "baker-scripts-4";
 
+/// Digest of what baker brings into the sandbox.
+static PROGRAMS: LazyLock<Digest> = LazyLock::new(|| {
+    let mut digester = Digester::new();
+    for program in [SANDBOX, CLOCK] {
+        digester.update(Digest::of(program).as_bytes());
+    }
+    digester.finish()
+});
+
 /// One layer of the chain.
 pub(super) struct Link<'a> {
     /// Name for people.
-    name: String,
-    work: Work<'a>,
+    pub(super) name: String,
+    pub(super) work: Work<'a>,
     /// The time that its clocks show.
-    epoch: i64,
+    pub(super) epoch: i64,
     /// All that goes into it and into those below.
     pub(super) key: Digest,
 }
@@ -68,7 +78,7 @@ impl<'a> Chain<'a> {
 }
 
 /// What is done for a layer.
-enum Work<'a> {
+pub(super) enum Work<'a> {
     /// Packages are installed.
     Packages {
         lock: Box<Lock>,
@@ -165,8 +175,7 @@ impl Baking<'_> {
             }
         }
         let is_own = |package: &&PackageLock| {
-            let is_there = matches!(package.role, PackageRole::Root | PackageRole::Tool);
-            is_there && !known.contains(package.name.as_str())
+            package.role.is_installed() && !known.contains(package.name.as_str())
         };
         let own: Vec<PackageLock> = self.lock.packages.iter().filter(is_own).cloned().collect();
         if !own.is_empty() {
@@ -206,8 +215,7 @@ impl Baking<'_> {
     fn packages_of<'a>(&self, layer: &'a LayerLock) -> Work<'a> {
         let names: BTreeSet<&str> = layer.packages.iter().map(String::as_str).collect();
         let is_its = |package: &&PackageLock| {
-            let is_there = matches!(package.role, PackageRole::Root | PackageRole::Tool);
-            is_there && names.contains(package.name.as_str())
+            package.role.is_installed() && names.contains(package.name.as_str())
         };
         let packages = self.lock.packages.iter().filter(is_its).cloned().collect();
         self.installs(packages, layer.epoch, Cow::Borrowed(&layer.answers))
@@ -372,7 +380,7 @@ impl Baking<'_> {
     }
 
     /// The plan for the packages of a layer.
-    fn plan(
+    pub(super) fn plan(
         &self,
         lock: &Lock,
         answers: &str,
@@ -393,7 +401,7 @@ impl Baking<'_> {
         plan.map_err(|error| self.failed(error))
     }
 
-    fn write_packages(
+    pub(super) fn write_packages(
         &self,
         plan: &Plan,
         task: &Task<'_>,
@@ -418,64 +426,10 @@ impl Baking<'_> {
         let base = assemble::assemble(request).map_err(|error| self.assembly(error))?;
         self.write_task(task, Start::assembled(&base.tree, spool), path)
     }
-
-    /// Writes the input for looking into the packages' part of the chain: `change` makes of the
-    /// job what is wanted. Gives the number of steps that come before what it adds.
-    pub(super) fn write_look(
-        &self,
-        links: &[Link<'_>],
-        host: (&kernel::KernelParts, &Spool),
-        look: baker_contract::sandbox::Step,
-        path: &Path,
-    ) -> Result<usize, Failure> {
-        let is_packages = |link: &Link<'_>| matches!(link.work, Work::Packages { .. });
-        let last = links.iter().rposition(is_packages);
-        let Some((last, below)) = last.and_then(|last| links[..=last].split_last()) else {
-            return Err(Failure::message(Exit::Internal, "a chain without packages"));
-        };
-        let Work::Packages { lock, answers } = &last.work else {
-            return Err(Failure::message(Exit::Internal, "a chain without packages"));
-        };
-        let (digests, release) = (Digests::new(), &host.0.release);
-        if let Some(layer) = self.kept(&last.key) {
-            let mut job = scripts::commands(CommandRequest {
-                commands: &[],
-                more: &std::collections::BTreeMap::new(),
-                epoch: last.epoch,
-                host_name: HOST_NAME,
-                kernel_release: release,
-                outputs: &[],
-            });
-            job.wants_tree = false;
-            job.steps.push(look);
-            let task = Task {
-                name: &last.name,
-                look: LOOK,
-                job: &job,
-                digests: &digests,
-                packages: &[],
-                answers: "",
-                placed: &[],
-            };
-            let Opened { mut archive, size } = self.opened(&layer)?;
-            self.write_task(&task, Start::Kept(&mut archive, size), path)?;
-            return Ok(0);
-        }
-        let below = match below.is_empty() {
-            true => None,
-            false => Some(self.layer(below, host)?),
-        };
-        let mut plan = self.plan(lock, answers, below.as_ref(), release)?;
-        plan.job.wants_tree = false;
-        let before = plan.job.steps.len();
-        plan.job.steps.push(look);
-        let task = package_task(&last.name, &plan, answers);
-        self.write_packages(&plan, &task, below.as_ref(), host.1, path)?;
-        Ok(before)
-    }
 }
 
-fn package_task<'a>(name: &'a str, plan: &'a Plan, answers: &'a str) -> Task<'a> {
+/// The task of a plan.
+pub(super) fn package_task<'a>(name: &'a str, plan: &'a Plan, answers: &'a str) -> Task<'a> {
     Task {
         name,
         look: LOOK,
@@ -490,9 +444,9 @@ fn package_task<'a>(name: &'a str, plan: &'a Plan, answers: &'a str) -> Task<'a>
 /// Names a layer by everything that goes into the sandbox. Only what the lock and the recipe say
 /// is needed for it: no package is read.
 fn key(work: &Work<'_>, below: Option<Digest>, epoch: i64, release: &str) -> Digest {
-    let mut key = Key::new("packages", below, epoch, release);
     match work {
         Work::Packages { lock, answers } => {
+            let mut key = Key::new("packages", below, epoch, release);
             key.add(answers.as_bytes());
             for package in &lock.packages {
                 key.add(package.sha256.as_bytes());
@@ -531,9 +485,7 @@ impl Key {
         let mut key = Self(Digester::new());
         key.add(VERSION.as_bytes());
         key.add(kind.as_bytes());
-        for program in [SANDBOX, CLOCK] {
-            key.add(Digest::of(program).as_bytes());
-        }
+        key.add(PROGRAMS.as_bytes());
         key.add(below.map_or([0; 32], |below| *below.as_bytes()).as_slice());
         key.add(&epoch.to_le_bytes());
         key.add(release.as_bytes());

@@ -1,10 +1,7 @@
 //! Build stages: trees of their own, of which only the outputs enter the image.
 
-use std::path::Path;
-
 use baker_build::scripts::{self, CommandRequest, Digests, Start, graft};
 use baker_build::{Spool, kernel};
-use baker_contract::sandbox::Step;
 use baker_model::Tree;
 use baker_model::recipe::Stage;
 
@@ -30,7 +27,7 @@ impl Baking<'_> {
     }
 
     /// The packages of a stage.
-    fn ground(&self, stage: &Stage, release: &str) -> Result<Link<'static>, Failure> {
+    pub(super) fn ground(&self, stage: &Stage, release: &str) -> Result<Link<'static>, Failure> {
         let mut locked = self.lock.stages.iter();
         let locked = locked.find(|locked| locked.name == stage.name);
         let locked = locked.ok_or_else(|| {
@@ -39,41 +36,6 @@ impl Baking<'_> {
             Failure::message(Exit::Build, problem).help(help)
         })?;
         Ok(self.alone(&stage.name, &locked.packages, release))
-    }
-
-    /// Writes the input for looking into a stage as its commands find it; gives the number of
-    /// steps before the look.
-    pub(super) fn write_stage_look(
-        &self,
-        stage: &Stage,
-        host: (&kernel::KernelParts, &Spool),
-        look: Step,
-        path: &Path,
-    ) -> Result<usize, Failure> {
-        let release = host.0.release.as_str();
-        let below = self.layer(&[self.ground(stage, release)?], host)?;
-        let mut job = scripts::commands(CommandRequest {
-            commands: &[],
-            more: &stage.environment,
-            epoch: self.lock.epoch,
-            host_name: HOST_NAME,
-            kernel_release: release,
-            outputs: &[],
-        });
-        job.wants_tree = false;
-        job.steps.push(look);
-        let task = Task {
-            name: &stage.name,
-            look: "",
-            job: &job,
-            digests: &Digests::new(),
-            packages: &[],
-            answers: "",
-            placed: &self.placed(&stage.inputs)?,
-        };
-        let Opened { mut archive, size } = self.opened(&below)?;
-        self.write_task(&task, Start::Kept(&mut archive, size), path)?;
-        Ok(0)
     }
 
     fn build_stage(
