@@ -88,8 +88,13 @@ impl Section {
     }
 }
 
+/// Moves what older versions of a package had in other places, whichever of its commands.
+const HELPER: &str = "dpkg-maintscript-helper ";
+
 /// Commands whose words differ from package to package, up to what follows these words.
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
+    ("LOCAL_APP_PROFILE=\"/etc/apparmor.d/local/", "\""),
+    ("APP_PROFILE=\"/etc/apparmor.d/", "\""),
     (
         "systemd-sysusers ${DPKG_ROOT:+--root=\"$DPKG_ROOT\"} ",
         "\n",
@@ -98,10 +103,9 @@ const COMMANDS: [(&str, &str); 6] = [
         "systemd-tmpfiles ${DPKG_ROOT:+--root=\"$DPKG_ROOT\"} --create ",
         " ||",
     ),
-    ("dpkg-maintscript-helper rm_conffile ", " --"),
-    ("dpkg-maintscript-helper mv_conffile ", " --"),
-    ("dpkg-maintscript-helper dir_to_symlink ", " --"),
-    ("dpkg-maintscript-helper symlink_to_dir ", " --"),
+    ("pypy3compile -p ", " ||"),
+    ("py3compile -p ", "\n"),
+    (HELPER, " --"),
 ];
 
 /// One line with its words replaced by `*`.
@@ -113,7 +117,8 @@ fn normalise(line: &str, words: &mut Vec<String>) -> String {
             return format!("{head}{command}*{}", &tail[at..]);
         }
     }
-    let line = init_script(line);
+    let line = line.replace("${DPKG_ROOT:-}", "$DPKG_ROOT");
+    let line = init_script(&line, words);
     let mut parts = line.split('\'');
     let mut normal = parts.next().unwrap_or_default().to_owned();
     // Odd parts are quoted; an unclosed quote keeps its text.
@@ -127,16 +132,20 @@ fn normalise(line: &str, words: &mut Vec<String>) -> String {
             None => normal.push_str(&format!("'{quoted}")),
         }
     }
+    // As many units as a package has.
+    while normal.contains("'*' '*'") {
+        normal = normal.replace("'*' '*'", "'*'");
+    }
     normal
 }
 
 /// Takes the name of a System V script out of a line.
-fn init_script(line: &str) -> String {
+fn init_script(line: &str, words: &mut Vec<String>) -> String {
     let Some(start) = line
         .find("/etc/init.d/")
         .map(|at| at + "/etc/init.d/".len())
     else {
-        return named_service(line);
+        return named_service(line, words);
     };
     let end = line[start..]
         .find(['"', ' '])
@@ -144,20 +153,20 @@ fn init_script(line: &str) -> String {
     format!("{}*{}", &line[..start], &line[end..])
 }
 
-fn named_service(line: &str) -> String {
-    let command = [
-        "update-rc.d ",
-        "invoke-rc.d --skip-systemd-native ",
-        "invoke-rc.d ",
-    ]
-    .into_iter()
-    .find(|command| line.trim_start().starts_with(command));
-    let Some((head, tail)) = command.and_then(|command| line.split_once(command)) else {
-        return line.to_owned();
-    };
-    let command = command.unwrap_or_default();
-    let after = tail.find(' ').map_or("", |at| &tail[at..]);
-    format!("{head}{command}*{after}")
+fn named_service(line: &str, words: &mut Vec<String>) -> String {
+    let command = line.trim_start();
+    let head = &line[..line.len() - command.len()];
+    if let Some(rest) = command.strip_prefix("update-rc.d ") {
+        // Numbers and levels may follow the verb; the header of the script says the same.
+        let mut rest = rest.split(' ');
+        words.extend(rest.next().map(str::to_owned));
+        return format!("{head}update-rc.d * {}", rest.next().unwrap_or_default());
+    }
+    // Starts and stops, whatever is done when that fails.
+    match command.starts_with("invoke-rc.d ") {
+        true => format!("{head}invoke-rc.d *"),
+        false => line.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -193,7 +202,20 @@ mod tests {
         assert_eq!(words, ["a.conf", "b.conf"]);
         assert_eq!(
             normalise("\tupdate-rc.d dbus defaults >/dev/null", &mut words),
-            "\tupdate-rc.d * defaults >/dev/null"
+            "\tupdate-rc.d * defaults"
+        );
+        assert_eq!(words.last().unwrap(), "dbus");
+        assert_eq!(
+            normalise(
+                "\tinvoke-rc.d --skip-systemd-native a $x || exit 1",
+                &mut words
+            ),
+            "\tinvoke-rc.d *"
+        );
+        let line = "\tdeb-systemd-invoke start 'a.service' 'b.socket' 'c.timer' || true";
+        assert_eq!(
+            normalise(line, &mut words),
+            "\tdeb-systemd-invoke start '*' || true"
         );
         assert_eq!(
             normalise("if [ -x \"/etc/init.d/dbus\" ]; then", &mut words),

@@ -163,6 +163,11 @@ fn effects_of(meaning: Meaning, words: &[String]) -> Vec<Effect> {
         Meaning::Enable => words.iter().cloned().map(Effect::Preset).collect(),
         Meaning::Sysusers => vec![Effect::Sysusers(words.to_vec())],
         Meaning::Tmpfiles => vec![Effect::Tmpfiles(words.to_vec())],
+        Meaning::RunLevels => words.iter().cloned().map(Effect::RunLevels).collect(),
+        Meaning::LocalProfile => words
+            .iter()
+            .map(|name| Effect::local_profile(name))
+            .collect(),
     }
 }
 

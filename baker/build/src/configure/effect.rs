@@ -9,6 +9,7 @@ use super::alternatives::{self, Alternative};
 use super::error::ConfigureError;
 use super::image::{Access, Image};
 use super::pam;
+use super::run_levels;
 use super::settings;
 use super::tmpfiles;
 use super::units::{Missing, Presets, Units};
@@ -25,6 +26,8 @@ pub(super) enum Effect {
     File(Owned),
     /// Sets owner, group and mode of what is there.
     Own(Owned),
+    /// Writes a file, unless there is one.
+    Write(Text),
     /// Makes a symbolic link, unless there is one or something else; an empty directory gives way.
     Link(Link),
     /// Sets owner, group and mode, and notes them in dpkg's list of overrides.
@@ -35,10 +38,14 @@ pub(super) enum Effect {
     Preset(String),
     /// Makes a system group, unless there is one.
     Group(String),
+    /// Makes accounts that are not there, in the words of `sysusers.d`.
+    Accounts(Vec<String>),
     /// Runs over the named `sysusers.d` files.
     Sysusers(Vec<String>),
     /// Runs over the named `tmpfiles.d` files.
     Tmpfiles(Vec<String>),
+    /// Links a script of `/etc/init.d` into the run levels of its header, unless it has a unit.
+    RunLevels(String),
     /// Installs an alternative.
     Alternative(Alternative),
     /// Moves passwords to the shadow files.
@@ -75,6 +82,14 @@ pub(super) struct Owned {
     when: Option<String>,
 }
 
+/// A path and what it holds; root's, and everybody may read it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Text {
+    path: String,
+    text: String,
+}
+
 /// A symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +102,19 @@ pub(super) struct Link {
 
 fn root() -> String {
     "root".to_owned()
+}
+
+impl Effect {
+    /// The file that a profile of AppArmor includes for what is local.
+    pub(super) fn local_profile(name: &str) -> Self {
+        Self::File(Owned {
+            path: format!("/etc/apparmor.d/local/{name}"),
+            mode: Mode(0o644),
+            owner: root(),
+            group: root(),
+            when: Some(format!("/etc/apparmor.d/{name}")),
+        })
+    }
 }
 
 /// Does one effect.
@@ -116,12 +144,19 @@ pub(super) fn apply(image: &mut Image<'_>, effect: &Effect) -> Result<(), Config
             accounts.add_system_group(name)?;
             accounts.save(image)
         }
+        Effect::Accounts(lines) => {
+            let mut accounts = Accounts::load(image)?;
+            accounts::run_lines(image, &mut accounts, lines)?;
+            accounts.save(image)
+        }
         Effect::Sysusers(names) => {
             let mut accounts = Accounts::load(image)?;
             accounts::run_named(image, &mut accounts, names)?;
             accounts.save(image)
         }
         Effect::Tmpfiles(names) => tmpfiles::run_named(image, names),
+        Effect::Write(file) => write_text(image, file),
+        Effect::RunLevels(script) => run_levels::link(image, script),
         Effect::Alternative(alternative) => alternatives::install(image, alternative),
         Effect::ShadowPasswords => {
             let mut accounts = Accounts::load(image)?;
@@ -197,6 +232,13 @@ fn empty_file(image: &mut Image<'_>, owned: &Owned) -> Result<(), ConfigureError
     }
     let access = access(image, owned)?;
     image.write(&owned.path, "", access, "file")
+}
+
+fn write_text(image: &mut Image<'_>, file: &Text) -> Result<(), ConfigureError> {
+    if image.exists(&file.path)? {
+        return Ok(());
+    }
+    image.write(&file.path, file.text.as_str(), Access::root(0o644), "write")
 }
 
 fn set_access(image: &mut Image<'_>, owned: &Owned) -> Result<(), ConfigureError> {
@@ -280,6 +322,8 @@ mod tests {
             { copy = { from = "/usr/share/a", to = "/etc/b", when = "/nowhere" } },
             { directory = { path = "/var/run", mode = "0755" } },
             { link = { path = "/var/run", target = "/run" } },
+            { write = { path = "/etc/written", text = "text" } },
+            { write = { path = "/etc/kept", text = "text" } },
             { file = { path = "/var/log/x", mode = "0664", group = "adm" } },
             { stat-override = { path = "/usr/bin/setuid", mode = "4754", group = "adm" } },
             { stat-override = { path = "/usr/bin/setuid", mode = "0755", group = "adm" } },
@@ -287,6 +331,7 @@ mod tests {
         run(&mut image, effects).unwrap();
         assert_eq!(image.read_text("/etc/a").unwrap().unwrap(), "A");
         assert_eq!(image.read_text("/etc/kept").unwrap().unwrap(), "kept");
+        assert_eq!(image.read_text("/etc/written").unwrap().unwrap(), "text");
         assert!(!image.exists("/etc/b").unwrap());
         let run_link = image.node_itself("/var/run").unwrap().unwrap();
         assert_eq!(

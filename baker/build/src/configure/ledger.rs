@@ -11,10 +11,12 @@ use super::error::ConfigureError;
 const SECTIONS: &str = include_str!("../../ledger/sections.toml");
 
 /// The files of entries, by what they are about.
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("base.toml", include_str!("../../ledger/base.toml")),
     ("boot.toml", include_str!("../../ledger/boot.toml")),
+    ("common.toml", include_str!("../../ledger/common.toml")),
     ("login.toml", include_str!("../../ledger/login.toml")),
+    ("servers.toml", include_str!("../../ledger/servers.toml")),
     ("system.toml", include_str!("../../ledger/system.toml")),
     ("web.toml", include_str!("../../ledger/web.toml")),
 ];
@@ -40,6 +42,10 @@ pub(super) enum Meaning {
     Sysusers,
     /// `systemd-tmpfiles --create` runs over the named files.
     Tmpfiles,
+    /// Scripts of `/etc/init.d` are linked into run levels.
+    RunLevels,
+    /// Profiles of AppArmor get a file for what is local.
+    LocalProfile,
 }
 
 #[derive(Debug, Deserialize)]

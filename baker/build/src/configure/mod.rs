@@ -27,6 +27,7 @@ pub(crate) mod order;
 mod pam;
 mod pattern;
 mod report;
+mod run_levels;
 mod sealed;
 mod settings;
 mod slots;

@@ -6,4 +6,4 @@ mod sysusers;
 
 pub(super) use database::Accounts;
 pub(super) use recipe::add_recipe_accounts;
-pub(super) use sysusers::{run_named, run_remaining};
+pub(super) use sysusers::{run_lines, run_named, run_remaining};

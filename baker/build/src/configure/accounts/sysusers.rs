@@ -71,6 +71,17 @@ pub(in crate::configure) fn run_named(
     wishes.grant(accounts)
 }
 
+/// Does lines in the words of `sysusers.d` that no file has.
+pub(in crate::configure) fn run_lines(
+    image: &Image<'_>,
+    accounts: &mut Accounts,
+    lines: &[String],
+) -> Result<(), ConfigureError> {
+    let mut wishes = Wishes::default();
+    wishes.parse(image, "accounts", &lines.join("\n"))?;
+    wishes.grant(accounts)
+}
+
 /// Runs over all files of the tree: makes what nobody has made yet.
 pub(in crate::configure) fn run_remaining(
     image: &Image<'_>,
