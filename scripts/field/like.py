@@ -63,13 +63,14 @@ def timed(work):
 
 def cold_store(recipe, folder):
     """A store that holds the inputs of a recipe and no result of any stage."""
+    baker("--quiet", "fetch", recipe)
     with open(os.path.join(recipe, "recipe.lock"), "rb") as file:
         lock = tomllib.load(file)
     for package in lock["package"]:
         digest = package["sha256"]
         there, to = (os.path.join(store, "objects", digest[:2], digest) for store in (STORE, folder))
         os.makedirs(os.path.dirname(to), exist_ok=True)
-        if os.path.exists(there) and not os.path.exists(to):
+        if not os.path.exists(to):
             place(there, to)
     shutil.rmtree(os.path.join(folder, "stages"), ignore_errors=True)
     baker("--quiet", "--store", folder, "fetch", recipe)
