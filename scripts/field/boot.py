@@ -78,7 +78,9 @@ class Others:
         return self
 
     def __exit__(self, *_):
-        self.cpus = round((self.used() - self.before) / (time.monotonic() - self.began), 2)
+        used = (self.used() - self.before) / (time.monotonic() - self.began)
+        # What was counted in between can be a little less than what our own used.
+        self.cpus = max(0.0, round(used, 2))
 
     @staticmethod
     def used():

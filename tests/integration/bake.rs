@@ -2,25 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use baker_tests::bakery::{copy_folder, minimal, minimal_draft};
 use baker_tests::program::{program, said};
-use baker_tests::skip;
+use baker_tests::{skip, tool};
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
-}
-
-fn tool(name: &str) -> Option<PathBuf> {
-    let path = format!(
-        "{}:/usr/sbin:/sbin",
-        std::env::var("PATH").unwrap_or_default()
-    );
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
 }
 
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use baker_tests::bakery::{Locked, seated};
 use baker_tests::program::Said;
+use baker_tests::{skip, tool};
 use serde_json::Value;
 
 /// Boots a draft by the test of its recipe.
@@ -111,6 +112,28 @@ fn data_outlives_the_version_that_wrote_it() {
     assert!(held(&report, "`/dev/mapper/data /var ext4 rw,`"));
     assert!(held(&report, "`overlay /etc overlay rw,`"));
     assert_eq!(read(&folder.join("upgrade.json"))["ending"], "blessed");
+}
+
+/// The key never leaves the TPM: the machine is told nothing, and opens its data again at the next
+/// start.
+#[test]
+fn a_tpm_opens_the_data_at_the_next_start() {
+    if tool("swtpm").is_none() {
+        return skip("data behind a TPM", "swtpm is not installed");
+    }
+    let locked = Locked::new("keeper", |text| {
+        let packages = "\"e2fsprogs\", \"systemd-cryptsetup\", \"libtss2-esys-3.0.2-0t64\", \
+                        \"libtss2-rc0t64\", \"libtss2-tcti-device0t64\"";
+        text.replace("\"e2fsprogs\"", packages)
+            .replace("mib = 256\n", "mib = 256\nencrypt = \"tpm2\"\n")
+            .replace("\" /var ext4 rw,\"", "\"/dev/mapper/data /var ext4 rw,\"")
+            .replace("firmware = \"uefi\"\n", "firmware = \"uefi\"\ntpm = true\n")
+    });
+    let draft = locked.bake(&locked.baker.home().join("drafts"));
+    let (said, report) = test(&locked, &draft);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert!(held(&report, "`/dev/mapper/data /var ext4 rw,`"));
+    assert!(held(&report, "/var/lib/keeper survives"), "{report:#}");
 }
 
 /// What no package of the image can do is refused with the package that could.

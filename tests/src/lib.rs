@@ -11,7 +11,7 @@ pub mod program;
 pub mod servers;
 pub mod world;
 
-pub use program::{locked_recipes, workspace};
+pub use program::{locked_recipes, tool, workspace};
 
 /// Says on standard error that a test cannot run here and why; with `BAKER_STRICT` set that is a
 /// failure instead.

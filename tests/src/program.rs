@@ -28,6 +28,18 @@ pub fn locked_recipes() -> Vec<String> {
     names
 }
 
+/// A program of this host, also one for administrators.
+#[must_use]
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    );
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
 /// The `baker` program of the same profile as the test, built once per run.
 #[must_use]
 pub fn program() -> &'static Path {

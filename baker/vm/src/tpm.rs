@@ -36,7 +36,9 @@ pub(crate) async fn start(socket: &Path, folder: &Path) -> io::Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| {
-            let text = format!("the test wants a TPM; cannot start swtpm: {error}");
+            let text = format!(
+                "the test wants a TPM; cannot start swtpm (Debian's package swtpm): {error}"
+            );
             io::Error::new(error.kind(), text)
         })?;
     let deadline = Instant::now() + START;
