@@ -271,6 +271,7 @@ fn ours(
     let mut assembled = assemble(assemble::Request {
         lock,
         inputs: store,
+        keep: None,
         spool: &spool,
         threads: std::num::NonZero::<usize>::MIN,
         limits: assemble::Limits::default(),

@@ -47,6 +47,7 @@ fn main() -> Result<()> {
     let mut assembled = assemble(Request {
         lock: &lock,
         inputs: &inputs,
+        keep: None,
         spool: &spool,
         threads: threads.parse()?,
         limits: Limits::default(),
@@ -59,11 +60,10 @@ fn main() -> Result<()> {
         .iter()
         .any(|package| package.role == PackageRole::Kernel)
     {
-        let threads = threads.parse()?;
         let request = kernel::Request {
             lock: &lock,
             inputs: &inputs,
-            threads,
+            keep: None,
             interrupt: &interrupt,
         };
         tell_kernel(request, &spool)?;
@@ -91,7 +91,7 @@ fn tell_kernel(request: kernel::Request<'_>, spool: &Spool) -> Result<()> {
         .iter()
         .any(|package| package.role == PackageRole::Boot)
     {
-        let parts = kernel::boot_parts(request, Architecture::Amd64)?;
+        let parts = kernel::boot_parts(request, Architecture::Amd64, spool)?;
         eprintln!(
             "stub {} bytes, loader {} bytes",
             parts.stub.len(),

@@ -5,16 +5,17 @@
 //! nothing of them is configured, and their scripts do not run.
 
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-use baker_formats::tar;
 use baker_model::lock::{PackageLock, PackageRole};
 use baker_model::recipe::Architecture;
-use baker_model::tree::{Kind, Metadata, Node, Origin, TreePath};
+use baker_model::tree::{Content, Kind, Node, Origin, TreePath};
 use baker_model::{Interrupt, Lock, Objects, Tree};
 
-use crate::assemble::{AssembleError, Limits, Refusal, stored};
-use crate::{PackageText, Spool};
+use crate::assemble::merge::{Entry, What};
+use crate::assemble::unpack::{Shared, unpack};
+use crate::assemble::{AssembleError, Limits, Refusal};
+use crate::{Keep, PackageText, Spool};
 
 /// A kernel or boot program larger than this is a mistake.
 const IMAGE_LIMIT: u64 = 256 << 20;
@@ -55,8 +56,8 @@ pub struct Request<'a> {
     pub lock: &'a Lock,
     /// Where the package files are.
     pub inputs: &'a dyn Objects,
-    /// Threads that decompress one package; never changes the result.
-    pub threads: u32,
+    /// Where packages lie that were unpacked before; none to unpack all of them, and keep nothing.
+    pub keep: Option<&'a Keep>,
     /// Ends the work early.
     pub interrupt: &'a Interrupt,
 }
@@ -68,8 +69,10 @@ pub struct Request<'a> {
 pub fn kernel(request: Request<'_>, spool: &Spool) -> Result<KernelParts, AssembleError> {
     let mut found = Found::new(request.lock.epoch, spool);
     for package in of_role(request.lock, PackageRole::Kernel) {
-        found.files.clear();
-        let text = read(package, &request, &mut |entry| found.take(package, entry))?;
+        let (text, entries) = read(package, &request, spool)?;
+        for entry in &entries {
+            found.take(package, &entries, entry)?;
+        }
         found.packages.push(text);
     }
     let lacking = |what: String| AssembleError::Lacking {
@@ -104,6 +107,7 @@ pub fn kernel(request: Request<'_>, spool: &Spool) -> Result<KernelParts, Assemb
 pub fn boot_parts(
     request: Request<'_>,
     architecture: Architecture,
+    spool: &Spool,
 ) -> Result<BootParts, AssembleError> {
     // UEFI's short names of machine types, as in the default file names of removable media.
     let machine = match architecture {
@@ -118,13 +122,14 @@ pub fn boot_parts(
     let mut programs: HashMap<String, Vec<u8>> = HashMap::new();
     let mut packages = Vec::new();
     for package in of_role(request.lock, PackageRole::Boot) {
-        let text = read(package, &request, &mut |entry| {
-            let path = path_of(package, &entry.header)?;
-            if let Some(name) = names.iter().find(|name| name.as_bytes() == path.as_bytes()) {
-                programs.insert(name.clone(), bytes(package, entry)?);
+        let (text, entries) = read(package, &request, spool)?;
+        for entry in &entries {
+            let mut names = names.iter();
+            let name = names.find(|name| name.as_bytes() == entry.path.as_bytes());
+            if let (Some(name), Some(content)) = (name, file(entry)) {
+                programs.insert(name.clone(), bytes(package, entry, content, spool)?);
             }
-            Ok(())
-        })?;
+        }
         packages.push(text);
     }
     let mut take = |name: &String| {
@@ -147,37 +152,54 @@ fn of_role(lock: &Lock, role: PackageRole) -> impl Iterator<Item = &PackageLock>
         .filter(move |package| package.role == role)
 }
 
-/// Shows every entry of a package to `take`, and gives what the package says of itself.
+/// The entries of a package, and what it says of itself.
 fn read(
     package: &PackageLock,
     request: &Request<'_>,
-    take: &mut dyn FnMut(tar::Entry<'_>) -> Result<(), AssembleError>,
-) -> Result<PackageText, AssembleError> {
-    let limits = Limits::default().of_package(request.threads);
+    spool: &Spool,
+) -> Result<(PackageText, Vec<Entry>), AssembleError> {
+    let unpacked = unpack(
+        package,
+        &Shared {
+            inputs: request.inputs,
+            keep: request.keep,
+            spool,
+            interrupt: request.interrupt,
+            epoch: request.lock.epoch,
+            limits: Limits::default(),
+            total: AtomicU64::new(0),
+            reused: AtomicUsize::new(0),
+        },
+    )?;
     let place = format!("usr/share/doc/{}/copyright", package.name);
-    stored::read(package, request.inputs, &limits, |deb| {
-        let control = deb.control().get("control").map(Vec::as_slice);
-        let mut text = PackageText {
-            lock: package.clone(),
-            control: String::from_utf8_lossy(control.unwrap_or_default()).into_owned(),
-            copyright: None,
-        };
-        while let Some(entry) = deb
-            .next_entry()
-            .map_err(|source| stored::broken(package, source))?
-        {
-            if request.interrupt.is_raised() {
-                return Err(AssembleError::Interrupted);
-            }
-            let is_file = entry.header.kind == tar::Kind::File;
-            if is_file && path_of(package, &entry.header)?.as_bytes() == place.as_bytes() {
-                text.copyright = Some(bytes(package, entry)?);
-            } else {
-                take(entry)?;
-            }
-        }
-        Ok(text)
-    })
+    let mut entries = unpacked.entries.iter();
+    let copyright = entries.find(|entry| entry.path.as_bytes() == place.as_bytes());
+    let copyright = copyright.and_then(|entry| Some((entry, file(entry)?)));
+    let text = PackageText {
+        lock: package.clone(),
+        control: unpacked.package.control,
+        copyright: copyright
+            .map(|(entry, content)| bytes(package, entry, content, spool))
+            .transpose()?,
+    };
+    Ok((text, unpacked.entries))
+}
+
+/// The content of a regular file.
+fn file(entry: &Entry) -> Option<&Content> {
+    match &entry.what {
+        What::Node(Kind::File { content, .. }) => Some(content),
+        _ => None,
+    }
+}
+
+fn refused(package: &PackageLock, entry: &Entry, refusal: Refusal) -> AssembleError {
+    AssembleError::Refused {
+        package: package.name.clone(),
+        entry: entry.path.to_string(),
+        offset: entry.offset,
+        refusal,
+    }
 }
 
 /// What has been found of the kernel so far.
@@ -188,8 +210,6 @@ struct Found<'a> {
     configs: HashMap<String, Vec<u8>>,
     modules: Tree,
     packages: Vec<PackageText>,
-    /// Regular files of the package at hand, for the hard links that name them.
-    files: HashMap<TreePath, Kind>,
 }
 
 impl<'a> Found<'a> {
@@ -201,33 +221,35 @@ impl<'a> Found<'a> {
             configs: HashMap::new(),
             modules: Tree::new(epoch),
             packages: Vec::new(),
-            files: HashMap::new(),
         }
     }
 
-    fn take(&mut self, package: &PackageLock, entry: tar::Entry<'_>) -> Result<(), AssembleError> {
-        let path = path_of(package, &entry.header)?;
-        let text = String::from_utf8_lossy(path.as_bytes()).into_owned();
-        let is_file = entry.header.kind == tar::Kind::File;
-        if let Some(release) = text.strip_prefix("boot/vmlinuz-").filter(|_| is_file) {
+    fn take(
+        &mut self,
+        package: &PackageLock,
+        entries: &[Entry],
+        entry: &Entry,
+    ) -> Result<(), AssembleError> {
+        let text = String::from_utf8_lossy(entry.path.as_bytes()).into_owned();
+        let (image, config) = (text.strip_prefix("boot/vmlinuz-"), "boot/config-");
+        if let (Some(release), Some(content)) = (image, file(entry)) {
             if let Some((first, _)) = &self.image {
                 let (first, second) = (first.clone(), release.to_owned());
                 return Err(AssembleError::Ambiguous { first, second });
             }
-            self.image = Some((release.to_owned(), bytes(package, entry)?));
-        } else if let Some(release) = text.strip_prefix("boot/config-").filter(|_| is_file) {
-            self.configs
-                .insert(release.to_owned(), bytes(package, entry)?);
+            let bytes = bytes(package, entry, content, self.spool)?;
+            self.image = Some((release.to_owned(), bytes));
+        } else if let (Some(release), Some(content)) = (text.strip_prefix(config), file(entry)) {
+            let bytes = bytes(package, entry, content, self.spool)?;
+            self.configs.insert(release.to_owned(), bytes);
         } else if let Some(below) = text
             .strip_prefix("usr/")
             .unwrap_or(&text)
             .strip_prefix("lib/modules/")
         {
             let at = TreePath::new(format!("{MODULES}/{below}"));
-            let at = at.map_err(|error| {
-                stored::refused(package, &entry.header, Refusal::Path(error.reason))
-            })?;
-            self.take_module(package, &at, entry)?;
+            let at = at.map_err(|error| refused(package, entry, Refusal::Path(error.reason)))?;
+            self.take_module(package, &at, entries, entry)?;
         }
         Ok(())
     }
@@ -236,44 +258,25 @@ impl<'a> Found<'a> {
         &mut self,
         package: &PackageLock,
         path: &TreePath,
-        mut entry: tar::Entry<'_>,
+        entries: &[Entry],
+        entry: &Entry,
     ) -> Result<(), AssembleError> {
-        let header = entry.header.clone();
-        let refuse = |refusal| stored::refused(package, &header, refusal);
-        let kind = match &header.kind {
-            tar::Kind::Directory => Kind::Directory,
-            tar::Kind::File => {
-                let content = self.spool.add(&mut entry, header.size);
-                Kind::file(content.map_err(|source| stored::damaged(package, &header, source))?)
+        let refuse = |refusal| refused(package, entry, refusal);
+        let kind = match &entry.what {
+            What::Node(kind @ (Kind::Directory | Kind::File { .. } | Kind::Symlink { .. })) => {
+                kind.clone()
             }
             // Two plain files: nothing in a tree of modules is gained by sharing the inode.
-            tar::Kind::HardLink { target } => {
-                let known = TreePath::new(target)
-                    .ok()
-                    .and_then(|path| self.files.get(&path));
-                let target = String::from_utf8_lossy(target).into_owned();
-                known
-                    .cloned()
-                    .ok_or_else(|| refuse(Refusal::HardLink(target)))?
+            What::HardLink(target) => {
+                let content = entries.get(*target).and_then(file).cloned();
+                let missing = || refuse(Refusal::HardLink(entry.path.to_string()));
+                Kind::file(content.ok_or_else(missing)?)
             }
-            tar::Kind::Symlink { target } => Kind::Symlink {
-                target: target.clone(),
-            },
-            _ => {
+            What::Node(_) => {
                 return Err(refuse(Refusal::Path(
                     "is a device or pipe among kernel modules",
                 )));
             }
-        };
-        if matches!(kind, Kind::File { .. }) {
-            self.files.insert(path_of(package, &header)?, kind.clone());
-        }
-        let metadata = Metadata {
-            mode: header.mode,
-            uid: header.uid,
-            gid: header.gid,
-            mtime: header.mtime.min(self.epoch).max(0),
-            xattrs: header.xattrs.clone(),
         };
         let origin = Origin::Package(package.name.as_str().into());
         let above = |_| refuse(Refusal::NotADirectory(path.clone()));
@@ -281,7 +284,7 @@ impl<'a> Found<'a> {
             .ensure_parents(path, self.epoch)
             .map_err(above)?;
         let node = Node {
-            metadata,
+            metadata: entry.metadata.clone(),
             kind,
             origin,
         };
@@ -293,24 +296,27 @@ impl<'a> Found<'a> {
     }
 }
 
-fn path_of(package: &PackageLock, header: &tar::Header) -> Result<TreePath, AssembleError> {
-    TreePath::new(&header.path)
-        .map_err(|error| stored::refused(package, header, Refusal::Path(error.reason)))
-}
-
-fn bytes(package: &PackageLock, mut entry: tar::Entry<'_>) -> Result<Vec<u8>, AssembleError> {
-    let header = entry.header.clone();
-    if header.size > IMAGE_LIMIT {
+fn bytes(
+    package: &PackageLock,
+    entry: &Entry,
+    content: &Content,
+    spool: &Spool,
+) -> Result<Vec<u8>, AssembleError> {
+    if content.size() > IMAGE_LIMIT {
         let refusal = Refusal::TooMuch {
             what: "it is too large to boot",
             limit: IMAGE_LIMIT,
         };
-        return Err(stored::refused(package, &header, refusal));
+        return Err(refused(package, entry, refusal));
     }
-    let mut bytes = Vec::new();
-    let read = entry.read_to_end(&mut bytes);
-    read.map_err(|source| stored::damaged(package, &header, source))?;
-    Ok(bytes)
+    spool
+        .read(content)
+        .map_err(|source| AssembleError::Content {
+            package: package.name.clone(),
+            entry: entry.path.to_string(),
+            offset: entry.offset,
+            source,
+        })
 }
 
 #[cfg(test)]
@@ -326,7 +332,7 @@ mod tests {
         Request {
             lock,
             inputs,
-            threads: 2,
+            keep: None,
             interrupt,
         }
     }
@@ -413,13 +419,14 @@ mod tests {
             .file(&format!("{folder}/linuxaa64.efi.stub"), "arm stub");
         let (lock, store) = store(&[package]);
         let interrupt = Interrupt::new();
-        let parts = boot_parts(request(&lock, &store, &interrupt), Architecture::Amd64).unwrap();
+        let spool = Spool::new(&std::env::temp_dir()).unwrap();
+        let of = |machine| boot_parts(request(&lock, &store, &interrupt), machine, &spool);
+        let parts = of(Architecture::Amd64).unwrap();
         assert_eq!(
             (&parts.stub[..], &parts.loader[..]),
             (&b"stub"[..], &b"loader"[..])
         );
-        let error = boot_parts(request(&lock, &store, &interrupt), Architecture::Arm64);
-        let error = error.unwrap_err().to_string();
+        let error = of(Architecture::Arm64).unwrap_err().to_string();
         assert!(error.ends_with("efi/systemd-bootaa64.efi"), "{error}");
     }
 }

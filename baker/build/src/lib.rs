@@ -17,6 +17,7 @@ pub mod hygiene;
 pub mod image;
 pub mod initrd;
 pub mod inventory;
+pub mod keep;
 pub mod kernel;
 pub mod links;
 pub mod look;
@@ -34,6 +35,7 @@ pub mod uki;
 pub mod verity;
 
 pub use assembled::{Assembled, Package, PackageText, Script};
+pub use keep::Keep;
 pub use spool::Spool;
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
-//! File contents of a tree, kept in one unlinked file of the work folder.
+//! File contents of a tree: in one unlinked file of the work folder, or lent by files that are
+//! kept for bakes to come.
 //!
-//! Memory stays bounded however large the image is; the page cache keeps what is hot. Nothing is
-//! unpacked: the file has no name and no structure, and is gone with the process.
+//! Memory stays bounded however large the image is; the page cache keeps what is hot. The spool's
+//! own file has no name and no structure, and is gone with the process.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use baker_model::Digest;
 use baker_model::tree::{Content, Contents, INLINE_LIMIT};
-use baker_model::{Digest, Digester};
 
-/// Bytes copied at a time.
-const BUFFER: usize = 128 * 1024;
+use crate::keep;
 
 /// The spool's own file could not be written (mostly: the disk is full).
 ///
@@ -28,6 +28,25 @@ pub struct SpoolFull {
     source: io::Error,
 }
 
+impl SpoolFull {
+    /// The error of a file that holds contents, told apart from that of a reader.
+    pub(crate) fn wrap(source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), Self { source })
+    }
+}
+
+/// Bytes that a kept file lends are not those that were put there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is altered: it was kept by an earlier bake and is none of the inputs; remove it, or make \
+     everything anew: baker bake --anew",
+    path.display()
+)]
+pub struct Altered {
+    /// The file.
+    path: PathBuf,
+}
+
 /// Contents by digest; equal contents are kept once.
 #[derive(Debug)]
 pub struct Spool {
@@ -37,8 +56,28 @@ pub struct Spool {
 
 #[derive(Debug, Default)]
 struct State {
-    places: HashMap<Digest, (u64, u64)>,
+    places: HashMap<Digest, Place>,
     end: u64,
+}
+
+/// Where a content lies.
+#[derive(Debug, Clone)]
+struct Place {
+    /// The file that lends it; none when the spool's own has it.
+    lender: Option<Arc<Lender>>,
+    start: u64,
+    size: u64,
+}
+
+/// A kept file that lends contents.
+#[derive(Debug)]
+pub struct Lender {
+    /// The file.
+    pub file: File,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Digest of the input that its contents come from.
+    pub source: Digest,
 }
 
 impl Spool {
@@ -66,33 +105,49 @@ impl Spool {
             return Ok(Content::inline(bytes));
         }
         let start = self.reserve(size);
-        let mut digester = Digester::new();
-        let mut buffer = vec![0; BUFFER];
-        let mut done = 0;
-        while done < size {
-            let want = usize::try_from(size - done).unwrap_or(BUFFER).min(BUFFER);
-            reader.read_exact(&mut buffer[..want])?;
-            digester.write_all(&buffer[..want])?;
-            self.file
-                .write_all_at(&buffer[..want], start + done)
-                .map_err(|source| io::Error::new(source.kind(), SpoolFull { source }))?;
-            done += want as u64;
-        }
-        let digest = digester.finish();
-        self.state().places.entry(digest).or_insert((start, size));
+        let digest = keep::copy(reader, size, |bytes, at| {
+            self.file.write_all_at(bytes, start + at)
+        })?;
+        let place = Place {
+            lender: None,
+            start,
+            size,
+        };
+        self.state().places.entry(digest).or_insert(place);
         Ok(Content::Extern { digest, size })
     }
 
-    /// The whole of `content`, in memory: for text files, not for what may be large.
+    /// Takes contents over from a kept file: digest, start and size of each.
+    pub fn lend(&self, lender: &Arc<Lender>, contents: impl Iterator<Item = (Digest, u64, u64)>) {
+        let mut state = self.state();
+        for (digest, start, size) in contents {
+            let place = || Place {
+                lender: Some(lender.clone()),
+                start,
+                size,
+            };
+            state.places.entry(digest).or_insert_with(place);
+        }
+    }
+
+    /// The input that a content comes from, when a kept file lends it.
+    #[must_use]
+    pub fn source(&self, digest: &Digest) -> Option<Digest> {
+        let place = self.state().places.get(digest).cloned();
+        place?.lender.map(|lender| lender.source)
+    }
+
+    /// The whole of `content`, in memory and checked: for text files, not for what may be large.
     ///
     /// # Errors
-    /// The content is not in this spool or cannot be read.
+    /// The content is not in this spool, cannot be read, or is altered.
     pub fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
         match content {
             Content::Inline(bytes) => Ok(bytes.to_vec()),
             Content::Extern { digest, size } => {
                 let mut bytes = vec![0; usize::try_from(*size).map_err(io::Error::other)?];
                 self.read_exact_at(digest, 0, &mut bytes)?;
+                self.check(digest, &Digest::of(&bytes))?;
                 Ok(bytes)
             }
         }
@@ -114,14 +169,31 @@ impl Spool {
 
 impl Contents for Spool {
     fn read_exact_at(&self, digest: &Digest, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let place = self.state().places.get(digest).copied();
-        let (start, size) = place.ok_or_else(|| {
+        let place = self.state().places.get(digest).cloned();
+        let place = place.ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("no content {digest}"))
         })?;
-        if offset.saturating_add(buffer.len() as u64) > size {
+        if offset.saturating_add(buffer.len() as u64) > place.size {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.file.read_exact_at(buffer, start + offset)
+        let file = place.lender.as_ref().map_or(&self.file, |it| &it.file);
+        file.read_exact_at(buffer, place.start + offset)
+    }
+
+    /// The error holds an [`Altered`] when a kept file has lent the content.
+    fn check(&self, expected: &Digest, found: &Digest) -> io::Result<()> {
+        if expected == found {
+            return Ok(());
+        }
+        let place = self.state().places.get(expected).cloned();
+        let kind = io::ErrorKind::InvalidData;
+        Err(match place.and_then(|place| place.lender) {
+            Some(lender) => {
+                let path = lender.path.clone();
+                io::Error::new(kind, Altered { path })
+            }
+            None => kind.into(),
+        })
     }
 }
 
@@ -152,5 +224,25 @@ mod tests {
         );
         assert!(spool.add(&mut &b"abc"[..], 4).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+    #[test]
+    fn lent_contents_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path()).unwrap();
+        let path = folder.path().join("lender");
+        std::fs::write(&path, [[7; 5000], [8; 5000]].concat()).unwrap();
+        let lender = Arc::new(Lender {
+            file: File::open(&path).unwrap(),
+            path: path.clone(),
+            source: Digest::of(b"package"),
+        });
+        let (seven, nine) = (Digest::of(&[7; 5000]), Digest::of(&[9; 5000]));
+        let contents = [(seven, 0, 5000), (nine, 5000, 5000)];
+        spool.lend(&lender, contents.into_iter());
+        let content = |digest| Content::Extern { digest, size: 5000 };
+        assert_eq!(spool.read(&content(seven)).unwrap(), [7; 5000]);
+        assert_eq!(spool.source(&seven), Some(lender.source));
+        let error = spool.read(&content(nine)).unwrap_err().to_string();
+        assert!(error.contains("lender is altered"), "{error}");
     }
 }

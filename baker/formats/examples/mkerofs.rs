@@ -131,6 +131,7 @@ fn main() -> Result<()> {
     let request = Request {
         tree: &tree,
         contents: &contents,
+        parcels: None,
         options: &options,
         interrupt: &interrupt,
         progress: &progress,

@@ -382,6 +382,18 @@ pub trait Contents: Sync {
     /// # Errors
     /// The bytes are unknown (`NotFound`), end early (`UnexpectedEof`), or can't be read.
     fn read_exact_at(&self, digest: &Digest, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Says whether the bytes read of `expected`, whose digest is `found`, are the right ones: for
+    /// those who read all of them.
+    ///
+    /// # Errors
+    /// The digests differ (`InvalidData`).
+    fn check(&self, expected: &Digest, found: &Digest) -> io::Result<()> {
+        match expected == found {
+            true => Ok(()),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
 }
 
 /// Contents of a tree that holds only inline files.

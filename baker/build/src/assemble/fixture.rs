@@ -230,6 +230,7 @@ fn run_all(
     assemble(Request {
         lock,
         inputs: store,
+        keep: None,
         spool,
         threads: threads.try_into().unwrap(),
         limits,

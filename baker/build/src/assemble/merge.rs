@@ -13,23 +13,23 @@ use crate::Package;
 use crate::links;
 
 /// A package decoded but not yet part of the tree.
-pub(super) struct Unpacked {
-    pub(super) package: Package,
+pub(crate) struct Unpacked {
+    pub(crate) package: Package,
     pub(super) paragraph: Paragraph,
-    pub(super) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// One entry of `data.tar`.
-pub(super) struct Entry {
-    pub(super) path: TreePath,
+pub(crate) struct Entry {
+    pub(crate) path: TreePath,
     /// Offset of its header in the uncompressed `data.tar`.
-    pub(super) offset: u64,
-    pub(super) metadata: Metadata,
-    pub(super) what: What,
+    pub(crate) offset: u64,
+    pub(crate) metadata: Metadata,
+    pub(crate) what: What,
 }
 
 /// What an entry adds.
-pub(super) enum What {
+pub(crate) enum What {
     /// A node of its own.
     Node(Kind),
     /// One more name of the file with this index among the package's entries.

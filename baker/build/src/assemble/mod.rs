@@ -9,12 +9,13 @@ pub mod control;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod kept;
 pub(crate) mod landing;
-mod merge;
+pub(crate) mod merge;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
-mod unpack;
+pub(crate) mod unpack;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -31,7 +32,7 @@ use baker_model::{Interrupt, Listener, Lock, Objects, Tree};
 pub use self::error::{AssembleError, Conflict, Conflicts, Difference, Fingerprint, Refusal};
 use self::merge::{Merge, Unpacked};
 use self::unpack::{Shared, unpack};
-use crate::{Assembled, Spool};
+use crate::{Assembled, Keep, Spool};
 
 /// Name of the stage in events.
 const STAGE: &str = "assemble";
@@ -43,6 +44,8 @@ pub struct Request<'a> {
     pub lock: &'a Lock,
     /// Where the package files are.
     pub inputs: &'a dyn Objects,
+    /// Where packages lie that were unpacked before; none to unpack all of them, and keep nothing.
+    pub keep: Option<&'a Keep>,
     /// Takes the contents of larger files.
     pub spool: &'a Spool,
     /// How many packages are decoded at once; never changes the result.
@@ -137,7 +140,7 @@ pub fn assemble(request: Request<'_>) -> Result<Assembled, AssembleError> {
         unit: "bytes",
     });
 
-    let unpacked = unpack_all(&packages, &request)?;
+    let (unpacked, reused) = unpack_all(&packages, &request)?;
     let mut unpacked: Vec<Option<Unpacked>> = unpacked.into_iter().map(Some).collect();
     let mut merge = Merge::new(request.lock.epoch);
     for index in merge::order(&packages) {
@@ -153,10 +156,18 @@ pub fn assemble(request: Request<'_>) -> Result<Assembled, AssembleError> {
         .collect();
     merged.sort_by_key(|package| places.get(&key(&package.lock)).copied());
 
-    let summary = summary(&tree, merged.len());
+    let mut summary = summary(&tree, merged.len());
+    if reused > 0 {
+        summary = format!("{summary}; {reused} packages were unpacked before");
+    }
+    let is_reused = reused == merged.len() && reused > 0;
     request.listener.event(Event::Finished {
         stage: STAGE,
-        how: Outcome::Done,
+        how: if is_reused {
+            Outcome::Reused
+        } else {
+            Outcome::Done
+        },
         summary,
     });
     Ok(Assembled {
@@ -182,23 +193,26 @@ fn summary(tree: &Tree, packages: usize) -> String {
     format!("{packages} packages, {files} files, {} MiB", bytes >> 20)
 }
 
-/// Decodes the packages on several threads; the results come in the order of `packages`.
+/// Decodes the packages on several threads; the results come in the order of `packages`, with the
+/// number of those that were unpacked before.
 ///
 /// The largest are begun first, so that none of them is left for the end when the other threads
 /// have nothing to do. Of several errors the one of the first package is given.
 fn unpack_all(
     packages: &[&PackageLock],
     request: &Request<'_>,
-) -> Result<Vec<Unpacked>, AssembleError> {
+) -> Result<(Vec<Unpacked>, usize), AssembleError> {
     let mut queue: Vec<usize> = (0..packages.len()).collect();
     queue.sort_by_key(|&index| (std::cmp::Reverse(packages[index].size), index));
     let shared = Shared {
         inputs: request.inputs,
+        keep: request.keep,
         spool: request.spool,
         interrupt: request.interrupt,
         epoch: request.lock.epoch,
         limits: request.limits,
         total: AtomicU64::new(0),
+        reused: AtomicUsize::new(0),
     };
     let results: Vec<Mutex<Option<Result<Unpacked, AssembleError>>>> =
         packages.iter().map(|_| Mutex::new(None)).collect();
@@ -227,5 +241,6 @@ fn unpack_all(
         .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
         .collect();
     // Packages that were never begun have no result; there is an error then.
-    results.into_iter().collect()
+    let unpacked = results.into_iter().collect::<Result<_, _>>()?;
+    Ok((unpacked, shared.reused.into_inner()))
 }

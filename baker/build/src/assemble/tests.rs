@@ -357,6 +357,7 @@ fn thread_count_changes_nothing_and_an_interrupt_ends_it() {
     let stopped = assemble(Request {
         lock: &lock,
         inputs: &store,
+        keep: None,
         spool: &Spool::new(folder.path()).unwrap(),
         threads: NonZeroUsize::MIN,
         limits: Limits::default(),

@@ -1,42 +1,100 @@
 //! One package from the store into memory and spool.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use baker_formats::tar;
+use baker_formats::{deb, tar};
 use baker_model::lock::PackageLock;
 use baker_model::tree::{Kind, Metadata, TreePath};
 use baker_model::{Interrupt, Objects};
 
 use super::control::Paragraph;
 use super::error::{AssembleError, Refusal};
+use super::kept::{self, Shelf};
 use super::merge::{Entry, Unpacked, What};
 use super::{Limits, stored};
-use crate::{Package, Script, Spool};
+use crate::{Keep, Package, Script, Spool};
 
 /// The longest symlink target (`PATH_MAX` less its NUL).
 const TARGET_LIMIT: usize = 4095;
 
 /// What all packages of one run share.
-pub(super) struct Shared<'a> {
-    pub(super) inputs: &'a dyn Objects,
-    pub(super) spool: &'a Spool,
-    pub(super) interrupt: &'a Interrupt,
-    pub(super) epoch: i64,
-    pub(super) limits: Limits,
+pub(crate) struct Shared<'a> {
+    pub(crate) inputs: &'a dyn Objects,
+    pub(crate) keep: Option<&'a Keep>,
+    pub(crate) spool: &'a Spool,
+    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) epoch: i64,
+    pub(crate) limits: Limits,
     /// Bytes of file contents that all packages together have asked for.
-    pub(super) total: AtomicU64,
+    pub(crate) total: AtomicU64,
+    /// How many packages an earlier run had unpacked.
+    pub(crate) reused: AtomicUsize,
 }
 
-/// Decodes one package; large contents go to the spool.
-pub(super) fn unpack(lock: &PackageLock, shared: &Shared<'_>) -> Result<Unpacked, AssembleError> {
+impl Shared<'_> {
+    /// Counts a file content of this size.
+    pub(super) fn count(&self, size: u64) -> Result<(), Refusal> {
+        let before = self.total.fetch_add(size, Ordering::Relaxed);
+        let limit = self.limits.total_bytes;
+        match before.saturating_add(size) > limit {
+            true => Err(Refusal::TooMuch {
+                what: "all packages together are too large",
+                limit,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// One package: as an earlier run unpacked it, or decoded now. Large contents are in the spool then.
+pub(crate) fn unpack(lock: &PackageLock, shared: &Shared<'_>) -> Result<Unpacked, AssembleError> {
+    let mut unpacked = match kept::read(lock, shared)? {
+        Some(unpacked) => {
+            shared.reused.fetch_add(1, Ordering::Relaxed);
+            unpacked
+        }
+        None => decode(lock, shared)?,
+    };
+    for entry in &mut unpacked.entries {
+        // A file system image has no times before 1970, and none may be newer than the lock.
+        let mtime = &mut entry.metadata.mtime;
+        *mtime = (*mtime).min(shared.epoch).max(0);
+    }
+    Ok(unpacked)
+}
+
+fn decode(lock: &PackageLock, shared: &Shared<'_>) -> Result<Unpacked, AssembleError> {
     let limits = shared.limits.of_package(1);
-    stored::read(lock, shared.inputs, &limits, |deb| {
-        let (control, paragraph) = check_control(lock, deb.control())?;
-        let (scripts, members) = sort_members(deb.take_control());
+    let spoiled = |source| AssembleError::Spool {
+        package: lock.name.clone(),
+        source,
+    };
+    let mut shelf = Shelf::new(shared).map_err(spoiled)?;
+    let (unpacked, members) = open(lock, shared, &limits, &mut shelf)?;
+    shelf
+        .finish(lock, &members, &unpacked.entries, shared.spool)
+        .map_err(spoiled)?;
+    Ok(unpacked)
+}
+
+/// Members of `control.tar` by name.
+pub(super) type Members = BTreeMap<String, Vec<u8>>;
+
+fn open<'a>(
+    lock: &PackageLock,
+    shared: &Shared<'a>,
+    limits: &deb::Limits,
+    shelf: &mut Shelf<'a>,
+) -> Result<(Unpacked, Members), AssembleError> {
+    stored::read(lock, shared.inputs, limits, |deb| {
+        let members = deb.take_control();
+        // Before anything of it is unpacked: it may be another package.
+        check_control(lock, &members)?;
         let mut taker = Taker {
             lock,
             shared,
+            shelf,
             entries: Vec::new(),
             files: HashMap::new(),
         };
@@ -49,26 +107,35 @@ pub(super) fn unpack(lock: &PackageLock, shared: &Shared<'_>) -> Result<Unpacked
             }
             taker.take(entry)?;
         }
-        let entries = taker.entries;
-        let paths = entries.iter().map(|entry| entry.path.clone()).collect();
-        let package = Package {
-            lock: lock.clone(),
-            control,
-            scripts,
-            members,
-            paths,
-        };
-        Ok(Unpacked {
-            package,
-            paragraph,
-            entries,
-        })
+        let unpacked = unpacked(lock, members.clone(), taker.entries)?;
+        Ok((unpacked, members))
     })
 }
 
-fn sort_members(
-    mut members: BTreeMap<String, Vec<u8>>,
-) -> (BTreeMap<Script, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
+/// Puts together what is known of a package.
+pub(super) fn unpacked(
+    lock: &PackageLock,
+    members: Members,
+    entries: Vec<Entry>,
+) -> Result<Unpacked, AssembleError> {
+    let (control, paragraph) = check_control(lock, &members)?;
+    let (scripts, members) = sort_members(members);
+    let paths = entries.iter().map(|entry| entry.path.clone()).collect();
+    let package = Package {
+        lock: lock.clone(),
+        control,
+        scripts,
+        members,
+        paths,
+    };
+    Ok(Unpacked {
+        package,
+        paragraph,
+        entries,
+    })
+}
+
+fn sort_members(mut members: Members) -> (BTreeMap<Script, Vec<u8>>, Members) {
     members.remove("control");
     let scripts = Script::ALL
         .into_iter()
@@ -80,7 +147,7 @@ fn sort_members(
 /// The control file as text and fields; it must be of the very package that the lock names.
 fn check_control(
     lock: &PackageLock,
-    members: &BTreeMap<String, Vec<u8>>,
+    members: &Members,
 ) -> Result<(String, Paragraph), AssembleError> {
     let text = members
         .get("control")
@@ -112,15 +179,16 @@ fn check_control(
 }
 
 /// Collects the entries of one package.
-struct Taker<'a> {
+struct Taker<'a, 'b> {
     lock: &'a PackageLock,
-    shared: &'a Shared<'a>,
+    shared: &'a Shared<'b>,
+    shelf: &'a mut Shelf<'b>,
     entries: Vec<Entry>,
     /// Regular files by path, for the hard links that name them.
     files: HashMap<TreePath, usize>,
 }
 
-impl Taker<'_> {
+impl Taker<'_, '_> {
     fn take(&mut self, mut entry: tar::Entry<'_>) -> Result<(), AssembleError> {
         let header = entry.header.clone();
         let path = TreePath::new(&header.path)
@@ -139,8 +207,7 @@ impl Taker<'_> {
             mode: header.mode,
             uid: header.uid,
             gid: header.gid,
-            // A file system image has no times before 1970, and none may be newer than the lock.
-            mtime: header.mtime.min(self.shared.epoch).max(0),
+            mtime: header.mtime,
             xattrs: header.xattrs,
         };
         self.entries.push(Entry {
@@ -153,7 +220,7 @@ impl Taker<'_> {
     }
 
     fn what(
-        &self,
+        &mut self,
         header: &tar::Header,
         entry: &mut tar::Entry<'_>,
     ) -> Result<What, AssembleError> {
@@ -184,17 +251,14 @@ impl Taker<'_> {
     }
 
     fn file(
-        &self,
+        &mut self,
         header: &tar::Header,
         entry: &mut tar::Entry<'_>,
     ) -> Result<Kind, AssembleError> {
-        let before = self.shared.total.fetch_add(header.size, Ordering::Relaxed);
-        let limit = self.shared.limits.total_bytes;
-        if before.saturating_add(header.size) > limit {
-            let what = "all packages together are too large";
-            return Err(self.refuse(header, Refusal::TooMuch { what, limit }));
-        }
-        let added = self.shared.spool.add(entry, header.size);
+        self.shared
+            .count(header.size)
+            .map_err(|refusal| self.refuse(header, refusal))?;
+        let added = self.shelf.add(entry, header.size);
         added
             .map(Kind::file)
             .map_err(|source| stored::damaged(self.lock, header, source))

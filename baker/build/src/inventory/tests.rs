@@ -20,6 +20,7 @@ fn assembled(packages: &[Fixture], spool: &Spool) -> Assembled {
     assemble::assemble(assemble::Request {
         lock: &lock,
         inputs: &inputs,
+        keep: None,
         spool,
         threads: NonZeroUsize::MIN,
         limits: assemble::Limits::default(),

@@ -89,6 +89,7 @@ pub(crate) fn image(names: &Names<'_>) -> Vec<u8> {
     let request = erofs::Request {
         tree: &tree,
         contents: &NoContents,
+        parcels: None,
         options: &options,
         interrupt: &Interrupt::new(),
         progress: &|_| {},

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use baker_model::Tree;
 use baker_model::tree::{Content, Contents, Kind, Node, TreePath};
+use baker_model::{Digest, Tree};
 
 use super::ModulesError;
 use super::decompress::Packing;
@@ -247,6 +247,7 @@ fn bytes_of(
             let mut bytes = vec![0; size];
             contents
                 .read_exact_at(digest, 0, &mut bytes)
+                .and_then(|()| contents.check(digest, &Digest::of(&bytes)))
                 .map_err(fail)?;
             Ok(bytes)
         }

@@ -215,6 +215,7 @@ impl Bench<'_> {
         image::image(image::Request {
             tree: root,
             contents: &self.spool,
+            keep: None,
             root: &recipe.root,
             lock: &lock,
             epoch: self.release.lock.epoch,
@@ -276,6 +277,8 @@ impl Bench<'_> {
         let assembled = assemble::assemble(assemble::Request {
             lock,
             inputs: self.store,
+            // Whoever verifies believes no earlier work.
+            keep: None,
             spool: &self.spool,
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             limits: assemble::Limits::default(),
@@ -286,11 +289,11 @@ impl Bench<'_> {
         let request = kernel::Request {
             lock,
             inputs: self.store,
-            threads: 1,
+            keep: None,
             interrupt,
         };
         let kernel = kernel::kernel(request, &self.spool)?;
-        let boot = kernel::boot_parts(request, recipe.architecture)?;
+        let boot = kernel::boot_parts(request, recipe.architecture, &self.spool)?;
         let initrd = bake::initrd_modules(recipe, &kernel, &self.spool)?;
         let mut shipped = Shipped::default();
         shipped.add_tree(&assembled.tree);

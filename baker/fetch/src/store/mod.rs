@@ -128,6 +128,13 @@ impl Store {
         self.root.join("stages")
     }
 
+    /// The folder for files that are being written. One that is not locked (flock) is removed by the
+    /// next who opens the store.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
     /// Where the object lies, or would.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {

@@ -12,6 +12,7 @@ use super::format::{BLOCK, HOLE};
 use super::index::{Encoding, Extent};
 use super::inventory::Inode;
 use super::output::Output;
+use super::parcel::Parcel;
 use super::segment::{self, Packed, Position, SEGMENT, TAIL_LIMIT};
 use crate::pipeline::{self, Stop};
 
@@ -109,10 +110,7 @@ pub fn write_all<W: Write>(
                     size: size(inode),
                     piece,
                 };
-                Ok((
-                    *piece,
-                    bench.make(&at, inode.content(), request.contents, cluster)?,
-                ))
+                Ok((*piece, bench.piece(&at, inode.content(), request)?))
             })
             .collect::<Result<Vec<_>, Error>>()
     };
@@ -176,20 +174,55 @@ struct At<'a> {
 }
 
 impl Bench {
-    fn make(
+    /// A piece as an earlier image has it, or packed now.
+    fn piece(
         &mut self,
         at: &At<'_>,
         content: Option<&Content>,
-        contents: &dyn Contents,
-        cluster: usize,
+        request: &Request<'_>,
     ) -> Result<Made, Error> {
+        let cluster = request.options.cluster_size as usize;
+        let compresses = matches!(&self.codec, Ok(Some(_)));
+        let parcels = request.parcels.filter(|_| compresses);
+        let (Some(parcels), Some(Content::Extern { digest, .. })) = (parcels, content) else {
+            self.read(at, content, request.contents)?;
+            return self.make(at, cluster);
+        };
+        let Piece { offset, length, .. } = *at.piece;
+        let taken = parcels.take(digest, offset);
+        match taken.and_then(|bytes| Parcel::decode(&bytes, length, cluster)) {
+            Some(Parcel::Packed(packed)) => Ok(Made::Packed(packed)),
+            Some(Parcel::Raw) => {
+                self.read(at, content, request.contents)?;
+                Ok(self.as_it_is())
+            }
+            None => {
+                self.read(at, content, request.contents)?;
+                let made = self.make(at, cluster)?;
+                let packed = match &made {
+                    Made::Packed(packed) => Some(packed),
+                    Made::Raw { .. } => None,
+                };
+                parcels.give(digest, offset, &Parcel::encode(packed));
+                Ok(made)
+            }
+        }
+    }
+
+    fn as_it_is(&self) -> Made {
+        Made::Raw {
+            data: self.input.clone(),
+            holes: Vec::new(),
+        }
+    }
+
+    fn make(&mut self, at: &At<'_>, cluster: usize) -> Result<Made, Error> {
         let Piece {
             offset,
             length,
             position,
             ..
         } = *at.piece;
-        self.read(at, content, contents)?;
         let refuse = |source: io::Error| Error::Codec {
             path: at.path.clone(),
             offset,
@@ -210,10 +243,7 @@ impl Bench {
         }
         let only = offset == 0 && position == Position::Last;
         if only && round(packed.cost()) >= round(raw_cost(length)) {
-            return Ok(Made::Raw {
-                data: self.input.clone(),
-                holes: Vec::new(),
-            });
+            return Ok(self.as_it_is());
         }
         Ok(Made::Packed(packed))
     }

@@ -168,6 +168,7 @@ fn write_root(format: Format, path: &std::path::Path) {
             let request = erofs::Request {
                 tree: &tree,
                 contents: &contents,
+                parcels: None,
                 options: &options,
                 interrupt: &interrupt,
                 progress: &|_| {},

@@ -16,7 +16,7 @@ use std::thread;
 use baker_build::describe::{Bytes, Piece};
 use baker_build::inventory::InventoryError;
 use baker_build::sbom::Documents;
-use baker_build::{Spool, assemble, describe, hygiene};
+use baker_build::{Keep, Spool, assemble, describe, hygiene};
 use baker_fetch::Store;
 use baker_model::event::Outcome;
 use baker_model::manifest::FileRole;
@@ -160,6 +160,8 @@ pub(super) struct Baking<'a> {
     pub(super) formats: &'a [Format],
     adopted: Option<&'a Adopted>,
     kept: Kept,
+    /// What earlier bakes made of the same inputs.
+    keep: Keep,
     store: &'a Store,
     pub(super) work: PathBuf,
     pub(super) threads: NonZeroUsize,
@@ -179,6 +181,11 @@ impl<'a> Baking<'a> {
                 .unwrap_or(&request.folder.recipe.disk.formats),
             adopted: request.adopted,
             kept: request.kept,
+            keep: Keep::new(
+                store.stages(),
+                store.scratch(),
+                request.kept == Kept::Ignored,
+            ),
             store,
             work: work.to_owned(),
             threads: request.threads.unwrap_or_else(cores),

@@ -64,7 +64,7 @@ impl Baking<'_> {
         let (request, machine) = (self.kernel_request(), self.folder.recipe.architecture);
         let read = || -> Result<_, assemble::AssembleError> {
             let kernel = kernel::kernel(request, spool)?;
-            Ok((kernel, kernel::boot_parts(request, machine)?))
+            Ok((kernel, kernel::boot_parts(request, machine, spool)?))
         };
         self.stage(
             "kernel",
@@ -77,7 +77,7 @@ impl Baking<'_> {
         kernel::Request {
             lock: self.lock,
             inputs: self.store,
-            threads: 1,
+            keep: Some(&self.keep),
             interrupt: self.context.interrupt(),
         }
     }
@@ -93,6 +93,7 @@ impl Baking<'_> {
         let request = assemble::Request {
             lock: self.lock,
             inputs: self.store,
+            keep: Some(&self.keep),
             spool,
             threads: self.threads,
             limits: assemble::Limits::default(),
@@ -191,6 +192,7 @@ impl Baking<'_> {
         let request = image::Request {
             tree: root,
             contents: spool,
+            keep: Some(&self.keep),
             root: &self.folder.recipe.root,
             lock: &self.digest,
             epoch: self.lock.epoch,

@@ -416,6 +416,7 @@ impl Baking<'_> {
         let request = assemble::Request {
             lock: &plan.base,
             inputs: self.store,
+            keep: Some(&self.keep),
             spool,
             threads: self.threads,
             limits: assemble::Limits::default(),

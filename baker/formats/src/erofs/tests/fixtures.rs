@@ -9,7 +9,7 @@ use baker_model::tree::{
 };
 use baker_model::{Digest, Interrupt, Tree};
 
-use super::super::{Compression, Error, Options, Request, Summary, write};
+use super::super::{Compression, Error, Options, Parcels, Request, Summary, write};
 
 pub const EPOCH: i64 = 1_700_000_000;
 
@@ -20,7 +20,7 @@ pub const COMPRESSIONS: [Compression; 3] = [
 ];
 
 /// Contents in memory.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Memory(pub HashMap<Digest, Vec<u8>>);
 
 impl Contents for Memory {
@@ -34,6 +34,7 @@ impl Contents for Memory {
 }
 
 /// A tree under construction with its contents.
+#[derive(Clone)]
 pub struct Builder {
     pub tree: Tree,
     pub contents: Memory,
@@ -269,12 +270,22 @@ pub fn options(compression: Compression, threads: usize) -> Options {
 
 /// Writes over a disk full of junk and gives the image.
 pub fn image(built: &Builder, options: &Options) -> Result<(Vec<u8>, Summary), Error> {
+    image_with(built, options, None)
+}
+
+/// The same with parcels.
+pub fn image_with(
+    built: &Builder,
+    options: &Options,
+    parcels: Option<&dyn Parcels>,
+) -> Result<(Vec<u8>, Summary), Error> {
     let mut out = Cursor::new(vec![0xa5; 1 << 20]);
     let interrupt = Interrupt::new();
     let progress = |_: u64| {};
     let request = Request {
         tree: &built.tree,
         contents: &built.contents,
+        parcels,
         options,
         interrupt: &interrupt,
         progress: &progress,

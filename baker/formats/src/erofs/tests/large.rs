@@ -51,6 +51,7 @@ fn write_sparse(compression: Compression, contents: &Sparse, out: &mut File) -> 
     let request = Request {
         tree: &tree,
         contents,
+        parcels: None,
         options: &options,
         interrupt: &interrupt,
         progress: &progress,

@@ -1,15 +1,18 @@
 //! Random trees, failing outputs, damaged images, refused requests.
 
+use std::collections::HashMap;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use baker_model::Interrupt;
 use baker_model::tree::{Content, Kind, LinkGroup, Metadata};
+use baker_model::{Digest, Interrupt};
 use proptest::prelude::*;
 
 use super::super::read::Image;
-use super::super::{Compression, Error, Options, Request, dump, read, write};
+use super::super::{Compression, Error, Options, Parcels, Request, dump, read, write};
 use super::fixtures::{
-    Builder, COMPRESSIONS, image, noise, normal, options, plain, prose, xattrs, zoo,
+    Builder, COMPRESSIONS, image, image_with, noise, normal, options, plain, prose, xattrs, zoo,
 };
 
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -61,6 +64,45 @@ fn any_tree() -> impl Strategy<Value = Builder> {
     })
 }
 
+/// Parcels in memory.
+#[derive(Default)]
+struct Shelf {
+    parcels: Mutex<HashMap<(Digest, u64), Vec<u8>>>,
+    /// Nothing new may be put down: all that is asked for is there.
+    closed: AtomicBool,
+}
+
+impl Shelf {
+    fn damage(&self) {
+        for parcel in self.parcels.lock().unwrap().values_mut() {
+            parcel.pop();
+        }
+    }
+
+    fn close(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+    }
+}
+
+impl Parcels for Shelf {
+    fn take(&self, content: &Digest, offset: u64) -> Option<Vec<u8>> {
+        self.parcels
+            .lock()
+            .unwrap()
+            .get(&(*content, offset))
+            .cloned()
+    }
+
+    fn give(&self, content: &Digest, offset: u64, parcel: &[u8]) {
+        assert!(
+            !self.closed.load(Ordering::Relaxed),
+            "{content} was made again"
+        );
+        let mut parcels = self.parcels.lock().unwrap();
+        parcels.insert((*content, offset), parcel.to_vec());
+    }
+}
+
 /// An output that is full after some bytes and writes a few bytes at a time.
 struct Small(Cursor<Vec<u8>>, usize);
 
@@ -98,11 +140,35 @@ proptest! {
     }
 
     #[test]
+    fn parcels_change_no_byte(
+        built in any_tree().prop_map(std::sync::Arc::new),
+        more in any_bytes(),
+        damaged in any::<bool>(),
+        at in 0..3_usize,
+    ) {
+        let options = Options { cluster_size: 16 << 10, ..options(COMPRESSIONS[at], 2) };
+        let shelf = Shelf::default();
+        let (expected, _) = image(&built, &options).unwrap();
+        prop_assert_eq!(&image_with(&built, &options, Some(&shelf)).unwrap().0, &expected);
+        if damaged {
+            shelf.damage();
+        } else {
+            shelf.close(true);
+        }
+        prop_assert_eq!(&image_with(&built, &options, Some(&shelf)).unwrap().0, &expected);
+        shelf.close(false);
+        let mut other = Builder::clone(&built);
+        other.file("new", more);
+        let (expected, _) = image(&other, &options).unwrap();
+        prop_assert_eq!(&image_with(&other, &options, Some(&shelf)).unwrap().0, &expected);
+    }
+
+    #[test]
     fn a_full_disk_is_an_error_and_leaves_no_image(room in 0..1_000_000_usize) {
         let zoo = zoo();
         let options = options(Compression::None, 2);
         let (interrupt, progress) = (Interrupt::new(), |_: u64| {});
-        let request = Request { tree: &zoo.tree, contents: &zoo.contents, options: &options, interrupt: &interrupt, progress: &progress };
+        let request = Request { tree: &zoo.tree, contents: &zoo.contents, parcels: None, options: &options, interrupt: &interrupt, progress: &progress };
         let mut out = Small(Cursor::new(Vec::new()), room);
         let full = write(&request, &mut out);
         let is_output = matches!(full, Err(Error::Output { .. }));
@@ -212,6 +278,7 @@ fn missing_content_is_named_and_an_interrupt_ends_the_work() {
     let request = Request {
         tree: &built.tree,
         contents: &built.contents,
+        parcels: None,
         options: &options,
         interrupt: &interrupt,
         progress: &|_| {},

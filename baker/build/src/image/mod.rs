@@ -3,6 +3,10 @@
 //! Takes the finished tree and its contents; gives one file in the work folder. Never changes
 //! the tree, never looks at a clock: ids and times are given.
 
+mod parcels;
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
@@ -11,8 +15,10 @@ use std::path::{Path, PathBuf};
 use baker_formats::{erofs, squashfs};
 use baker_model::event::Outcome;
 use baker_model::recipe::{Compression, Root, RootFormat};
-use baker_model::tree::Contents;
 use baker_model::{Digest, Event, Interrupt, Listener, Tree};
+
+use self::parcels::Shelf;
+use crate::{Keep, Spool};
 
 /// Name of the stage in events.
 const STAGE: &str = "image";
@@ -32,7 +38,9 @@ pub struct Request<'a> {
     /// The root file system.
     pub tree: &'a Tree,
     /// Where the larger files are.
-    pub contents: &'a dyn Contents,
+    pub contents: &'a Spool,
+    /// Where data lies that was packed before; none to pack all of it, and keep nothing.
+    pub keep: Option<&'a Keep>,
     /// Format and compression.
     pub root: &'a Root,
     /// Digest of the lock; the file system's UUID comes from it.
@@ -56,6 +64,15 @@ pub enum ImageError {
     #[error("cannot write the root image {}", path.display())]
     Write {
         /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What was packed cannot be kept.
+    #[error("cannot keep what was packed for {}", path.display())]
+    Keep {
+        /// The root image.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -87,17 +104,31 @@ pub fn image(request: Request<'_>) -> Result<u64, ImageError> {
         total: Some(total),
         unit: "bytes",
     });
-    let size = write(&request)?;
-    let summary = format!("{} nodes, {} KiB", request.tree.len(), size / 1024);
+    let (size, (taken, made)) = write(&request)?;
+    let mut summary = format!("{} nodes, {} KiB", request.tree.len(), size / 1024);
+    if taken > 0 {
+        summary = format!(
+            "{summary}; {taken} of {} pieces were packed before",
+            taken + made
+        );
+    }
+    let is_reused = taken > 0 && made == 0;
     request.listener.event(Event::Finished {
         stage: STAGE,
-        how: Outcome::Done,
+        how: if is_reused {
+            Outcome::Reused
+        } else {
+            Outcome::Done
+        },
         summary,
     });
     Ok(size)
 }
 
-fn write(request: &Request<'_>) -> Result<u64, ImageError> {
+/// Pieces of files that were packed before, and those that were packed now.
+type Counts = (u64, u64);
+
+fn write(request: &Request<'_>) -> Result<(u64, Counts), ImageError> {
     let failed = |source| ImageError::Write {
         path: request.out.to_owned(),
         source,
@@ -106,6 +137,7 @@ fn write(request: &Request<'_>) -> Result<u64, ImageError> {
     let mut out = BufWriter::with_capacity(BUFFER, file);
     let progress = |by| request.listener.event(Event::Advanced { stage: STAGE, by });
     let uuid = request.lock.derive("root-filesystem").to_uuid_bytes();
+    let mut counts = Counts::default();
     let size = match request.root.format {
         RootFormat::Erofs => {
             let options = erofs::Options {
@@ -115,16 +147,26 @@ fn write(request: &Request<'_>) -> Result<u64, ImageError> {
                 threads: request.threads,
                 ..erofs::Options::default()
             };
+            let keeping = |source| ImageError::Keep {
+                path: request.out.to_owned(),
+                source,
+            };
+            let shelf = shelf(request, &options).transpose().map_err(keeping)?;
             let request = erofs::Request {
                 tree: request.tree,
                 contents: request.contents,
+                parcels: shelf.as_ref().map(|shelf| shelf as &dyn erofs::Parcels),
                 options: &options,
                 interrupt: request.interrupt,
                 progress: &progress,
             };
-            erofs::write(&request, &mut out)
+            let size = erofs::write(&request, &mut out)
                 .map_err(ImageError::Erofs)?
-                .size
+                .size;
+            if let Some(shelf) = shelf {
+                counts = shelf.close().map_err(keeping)?;
+            }
+            size
         }
         RootFormat::Squashfs => {
             let level = request.root.level.unwrap_or(ZSTD_LEVEL);
@@ -150,7 +192,19 @@ fn write(request: &Request<'_>) -> Result<u64, ImageError> {
         .map_err(|error| failed(error.into_error()))?;
     let size = size.next_multiple_of(4096);
     file.set_len(size).map_err(failed)?;
-    Ok(size)
+    Ok((size, counts))
+}
+
+fn shelf<'a>(request: &Request<'a>, options: &erofs::Options) -> Option<io::Result<Shelf<'a>>> {
+    let keep = request.keep?;
+    let folder = request.out.parent()?;
+    Some(Shelf::open(
+        keep,
+        request.contents,
+        request.tree,
+        options,
+        folder,
+    ))
 }
 
 fn compression(root: &Root) -> erofs::Compression {
