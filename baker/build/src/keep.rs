@@ -8,15 +8,15 @@
 //! one. Its index is checked when it is opened; its contents are checked by those who read them,
 //! since the index names their digests. A book that is damaged counts as not there.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use baker_model::{Digest, Digester};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 /// Ends every book; another one belongs to another layout.
@@ -40,6 +40,22 @@ pub struct Keep {
     renews: bool,
 }
 
+/// Bytes in a book that are read in one go, and checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    start: u64,
+    size: u32,
+    sha256: [u8; 32],
+}
+
+impl Piece {
+    /// Number of its bytes.
+    #[must_use]
+    pub const fn size(&self) -> u32 {
+        self.size
+    }
+}
+
 /// A book that was there.
 #[derive(Debug)]
 pub struct Book<I> {
@@ -57,6 +73,16 @@ pub struct Writer<'a> {
     keep: &'a Keep,
     file: NamedTempFile,
     end: u64,
+}
+
+impl<I> Book<I> {
+    /// The bytes of a piece; none when they are not those that were put there.
+    #[must_use]
+    pub fn piece(&self, piece: &Piece) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(piece.size).ok()?];
+        self.file.read_exact_at(&mut bytes, piece.start).ok()?;
+        (*Digest::of(&bytes).as_bytes() == piece.sha256).then_some(bytes)
+    }
 }
 
 impl Keep {
@@ -92,7 +118,11 @@ impl Keep {
     /// No file can be made.
     pub fn create(&self) -> io::Result<Writer<'_>> {
         loop {
-            let file = NamedTempFile::new_in(&self.scratch)?;
+            // A store may be shared by several people.
+            let readable = Permissions::from_mode(0o644);
+            let file = tempfile::Builder::new()
+                .permissions(readable)
+                .tempfile_in(&self.scratch)?;
             // Before the lock, whoever clears up may take it for abandoned.
             if file.as_file().try_lock().is_ok() && file.as_file().metadata()?.nlink() > 0 {
                 return Ok(Writer {
@@ -148,15 +178,20 @@ impl Writer<'_> {
         Ok((start, digest))
     }
 
-    /// Takes bytes; gives where they lie.
+    /// Takes bytes, fewer than 4 GiB; gives what reads them again.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<Piece> {
         let start = self.end;
+        let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         self.file.as_file().write_all_at(bytes, start)?;
         self.end += bytes.len() as u64;
-        Ok(start)
+        Ok(Piece {
+            start,
+            size,
+            sha256: *Digest::of(bytes).as_bytes(),
+        })
     }
 
     /// Ends the book and gives it its name; one that was there is replaced.
@@ -259,16 +294,17 @@ mod tests {
         let mut writer = keep.create().unwrap();
         let (one, digest) = writer.add(&mut &[7; 300_000][..], 300_000).unwrap();
         let two = writer.append(b"two").unwrap();
-        assert_eq!((one, two, digest), (0, 300_000, Digest::of(&[7; 300_000])));
-        let (_, path) = writer.finish("kind", &key, &vec![one, two]).unwrap();
-        let book: Book<Vec<u64>> = keep.open("kind", &key).unwrap();
-        assert_eq!((book.index, &book.path), (vec![0, 300_000], &path));
-        let mut bytes = [0; 3];
-        book.file.read_exact_at(&mut bytes, two).unwrap();
-        assert_eq!(&bytes, b"two");
-        assert!(keep.open::<Vec<u64>>("other", &key).is_none());
+        assert_eq!((one, digest), (0, Digest::of(&[7; 300_000])));
+        let (_, path) = writer.finish("kind", &key, &vec![two]).unwrap();
+        let book: Book<Vec<Piece>> = keep.open("kind", &key).unwrap();
+        assert_eq!((&book.index, &book.path), (&vec![two], &path));
+        assert_eq!(book.piece(&two).unwrap(), b"two");
+        let altered = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        altered.write_all_at(b"too", 300_000).unwrap();
+        assert!(book.piece(&two).is_none());
+        assert!(keep.open::<Vec<Piece>>("other", &key).is_none());
         let renewing = in_folder(folder.path(), true);
-        assert!(renewing.open::<Vec<u64>>("kind", &key).is_none());
+        assert!(renewing.open::<Vec<Piece>>("kind", &key).is_none());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

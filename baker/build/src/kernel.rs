@@ -36,6 +36,8 @@ pub struct KernelParts {
     pub config: Option<Vec<u8>>,
     /// The packages.
     pub packages: Vec<PackageText>,
+    /// True when all of them were unpacked before.
+    pub is_reused: bool,
 }
 
 /// The UEFI programs.
@@ -47,6 +49,8 @@ pub struct BootParts {
     pub loader: Vec<u8>,
     /// The packages.
     pub packages: Vec<PackageText>,
+    /// True when all of them were unpacked before.
+    pub is_reused: bool,
 }
 
 /// Where inputs come from, and how the work is done.
@@ -69,7 +73,12 @@ pub struct Request<'a> {
 pub fn kernel(request: Request<'_>, spool: &Spool) -> Result<KernelParts, AssembleError> {
     let mut found = Found::new(request.lock.epoch, spool);
     for package in of_role(request.lock, PackageRole::Kernel) {
-        let (text, entries) = read(package, &request, spool)?;
+        let Read {
+            text,
+            entries,
+            is_reused,
+        } = read(package, &request, spool)?;
+        found.is_reused &= is_reused;
         for entry in &entries {
             found.take(package, &entries, entry)?;
         }
@@ -97,6 +106,7 @@ pub fn kernel(request: Request<'_>, spool: &Spool) -> Result<KernelParts, Assemb
         modules,
         config,
         packages: found.packages,
+        is_reused: found.is_reused,
     })
 }
 
@@ -120,9 +130,14 @@ pub fn boot_parts(
         format!("{folder}/systemd-boot{machine}.efi"),
     ];
     let mut programs: HashMap<String, Vec<u8>> = HashMap::new();
-    let mut packages = Vec::new();
+    let (mut packages, mut is_reused) = (Vec::new(), true);
     for package in of_role(request.lock, PackageRole::Boot) {
-        let (text, entries) = read(package, &request, spool)?;
+        let Read {
+            text,
+            entries,
+            is_reused: was_there,
+        } = read(package, &request, spool)?;
+        is_reused &= was_there;
         for entry in &entries {
             let mut names = names.iter();
             let name = names.find(|name| name.as_bytes() == entry.path.as_bytes());
@@ -143,6 +158,7 @@ pub fn boot_parts(
         stub: take(&names[0])?,
         loader: take(&names[1])?,
         packages,
+        is_reused,
     })
 }
 
@@ -152,25 +168,30 @@ fn of_role(lock: &Lock, role: PackageRole) -> impl Iterator<Item = &PackageLock>
         .filter(move |package| package.role == role)
 }
 
-/// The entries of a package, and what it says of itself.
+/// A package that was read.
+struct Read {
+    /// What it says of itself.
+    text: PackageText,
+    entries: Vec<Entry>,
+    is_reused: bool,
+}
+
 fn read(
     package: &PackageLock,
     request: &Request<'_>,
     spool: &Spool,
-) -> Result<(PackageText, Vec<Entry>), AssembleError> {
-    let unpacked = unpack(
-        package,
-        &Shared {
-            inputs: request.inputs,
-            keep: request.keep,
-            spool,
-            interrupt: request.interrupt,
-            epoch: request.lock.epoch,
-            limits: Limits::default(),
-            total: AtomicU64::new(0),
-            reused: AtomicUsize::new(0),
-        },
-    )?;
+) -> Result<Read, AssembleError> {
+    let shared = Shared {
+        inputs: request.inputs,
+        keep: request.keep,
+        spool,
+        interrupt: request.interrupt,
+        epoch: request.lock.epoch,
+        limits: Limits::default(),
+        total: AtomicU64::new(0),
+        reused: AtomicUsize::new(0),
+    };
+    let unpacked = unpack(package, &shared)?;
     let place = format!("usr/share/doc/{}/copyright", package.name);
     let mut entries = unpacked.entries.iter();
     let copyright = entries.find(|entry| entry.path.as_bytes() == place.as_bytes());
@@ -182,7 +203,11 @@ fn read(
             .map(|(entry, content)| bytes(package, entry, content, spool))
             .transpose()?,
     };
-    Ok((text, unpacked.entries))
+    Ok(Read {
+        text,
+        entries: unpacked.entries,
+        is_reused: shared.reused.into_inner() > 0,
+    })
 }
 
 /// The content of a regular file.
@@ -210,6 +235,7 @@ struct Found<'a> {
     configs: HashMap<String, Vec<u8>>,
     modules: Tree,
     packages: Vec<PackageText>,
+    is_reused: bool,
 }
 
 impl<'a> Found<'a> {
@@ -221,6 +247,7 @@ impl<'a> Found<'a> {
             configs: HashMap::new(),
             modules: Tree::new(epoch),
             packages: Vec::new(),
+            is_reused: true,
         }
     }
 

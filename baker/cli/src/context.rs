@@ -75,6 +75,16 @@ impl Context {
         &self.printer
     }
 
+    /// Warnings of stages so far: stage and text.
+    pub fn warnings(&self) -> Vec<(String, String)> {
+        self.progress.warnings()
+    }
+
+    /// What is known of the way in which things went.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// The stage table: what took how long.
     pub fn show_timings(&self) {
         self.progress.finish();

@@ -14,7 +14,7 @@ use baker_model::tree::{Content, Kind};
 use baker_model::{Digest, Tree};
 use serde::{Deserialize, Serialize};
 
-use crate::keep::{Book, Key};
+use crate::keep::{Book, Key, Piece};
 use crate::{Keep, Spool};
 
 /// First word of the books' names.
@@ -23,14 +23,20 @@ const KIND: &str = "packed";
 /// Version of what is kept.
 const VERSION: &str = "baker-packed-1";
 
-/// Where a parcel lies in its book.
+/// A parcel in its book.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Record {
     content: [u8; 32],
     offset: u64,
+    parcel: Piece,
+}
+
+/// A parcel in the file of those that were made.
+struct Made {
+    content: Digest,
+    offset: u64,
     start: u64,
-    size: u32,
-    sha256: [u8; 32],
+    size: usize,
 }
 
 /// The parcels of the inputs of one image.
@@ -55,7 +61,7 @@ struct Fresh {
 #[derive(Default)]
 struct State {
     end: u64,
-    by_source: BTreeMap<Digest, Vec<Record>>,
+    by_source: BTreeMap<Digest, Vec<Made>>,
     /// A parcel could not be put down: then none is kept.
     failed: bool,
 }
@@ -118,30 +124,30 @@ impl<'a> Shelf<'a> {
         for (source, fresh) in state.by_source {
             let mut writer = self.keep.create()?;
             let mut records = Vec::new();
-            let mut add = |file: &File, record: &Record| -> io::Result<()> {
-                let mut bytes = vec![0; record.size as usize];
-                file.read_exact_at(&mut bytes, record.start)?;
-                let start = writer.append(&bytes)?;
-                records.push(Record {
-                    start,
-                    ..record.clone()
-                });
-                Ok(())
-            };
             if let Some(book) = self.books.get(&source) {
-                let is_new: BTreeSet<_> = fresh.iter().map(|it| (it.content, it.offset)).collect();
-                let mut old = book.index.iter();
                 // What was damaged has been made again.
-                old.try_for_each(|record| {
-                    match is_new.contains(&(record.content, record.offset)) {
-                        true => Ok(()),
-                        false => add(&book.file, record),
+                let again: BTreeSet<_> = fresh.iter().map(|it| (it.content, it.offset)).collect();
+                for record in &book.index {
+                    let place = (Digest::from_bytes(record.content), record.offset);
+                    let bytes = || book.piece(&record.parcel);
+                    if let (false, Some(bytes)) = (again.contains(&place), bytes()) {
+                        let parcel = writer.append(&bytes)?;
+                        records.push(Record {
+                            parcel,
+                            ..record.clone()
+                        });
                     }
-                })?;
+                }
             }
-            fresh
-                .iter()
-                .try_for_each(|record| add(&self.fresh.file, record))?;
+            for made in fresh {
+                let mut bytes = vec![0; made.size];
+                self.fresh.file.read_exact_at(&mut bytes, made.start)?;
+                records.push(Record {
+                    content: *made.content.as_bytes(),
+                    offset: made.offset,
+                    parcel: writer.append(&bytes)?,
+                });
+            }
             writer.finish(KIND, &key(&self.settings, &source), &records)?;
         }
         Ok(counts)
@@ -150,7 +156,6 @@ impl<'a> Shelf<'a> {
 
 impl Fresh {
     fn put(&self, source: Digest, content: &Digest, offset: u64, parcel: &[u8]) -> io::Result<()> {
-        let size = u32::try_from(parcel.len()).map_err(io::Error::other)?;
         let start = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let start = state.end;
@@ -158,15 +163,14 @@ impl Fresh {
             start
         };
         self.file.write_all_at(parcel, start)?;
-        let record = Record {
-            content: *content.as_bytes(),
+        let made = Made {
+            content: *content,
             offset,
             start,
-            size,
-            sha256: *Digest::of(parcel).as_bytes(),
+            size: parcel.len(),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.by_source.entry(source).or_default().push(record);
+        state.by_source.entry(source).or_default().push(made);
         Ok(())
     }
 }
@@ -176,13 +180,9 @@ impl Parcels for Shelf<'_> {
         let (source, number) = self.places.get(&(*content, offset))?;
         let book = self.books.get(source)?;
         let record = book.index.get(*number)?;
-        let mut bytes = vec![0; record.size as usize];
-        book.file.read_exact_at(&mut bytes, record.start).ok()?;
-        let is_whole = *Digest::of(&bytes).as_bytes() == record.sha256;
-        is_whole.then(|| {
-            self.taken.fetch_add(1, Ordering::Relaxed);
-            bytes
-        })
+        let bytes = book.piece(&record.parcel)?;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Some(bytes)
     }
 
     fn give(&self, content: &Digest, offset: u64, parcel: &[u8]) {

@@ -10,6 +10,7 @@ use baker_ship::request::Item;
 
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
+use crate::insight::Insight;
 use crate::pipeline::{self, Adopted, BakeRequest, BootKeys, Kept};
 use crate::source::RecipeFolder;
 
@@ -52,12 +53,15 @@ pub struct Args {
         conflicts_with = "secure_boot"
     )]
     adopt_signatures: Option<PathBuf>,
-    /// Run packages' scripts again although what they gave is kept
+    /// Make everything anew although what earlier bakes made of the same inputs is
+    /// kept: run packages' scripts again, unpack and pack all data
     #[arg(long)]
     anew: bool,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    insight: Insight,
 }
 
 /// Runs it.
@@ -92,6 +96,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         return write_request(file, items, &folder, context);
     }
     let draft = draft?;
+    args.insight.tell(context)?;
     context.answer(&draft.path.display().to_string(), &draft.manifest)
 }
 

@@ -7,6 +7,7 @@ use baker_fetch::FetchOptions;
 
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
+use crate::insight::Insight;
 use crate::pipeline::{self, BakeRequest, Ending, Host, Kept, Names, ReleaseRequest};
 use crate::source::RecipeFolder;
 
@@ -43,6 +44,8 @@ pub struct Args {
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    insight: Insight,
     /// Folder of evidence, kept also when a test fails
     #[arg(long, default_value = "out/evidence", value_name = "FOLDER")]
     evidence: PathBuf,
@@ -125,6 +128,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         expected: bundle.as_ref().map(|bundle| &bundle.manifest),
     };
     let published = pipeline::release(&request, context)?;
+    args.insight.tell(context)?;
     if let Some(source) = published
         .manifest
         .source

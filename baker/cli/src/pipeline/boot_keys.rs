@@ -85,6 +85,11 @@ impl BootKeys {
         &self.keys
     }
 
+    /// True when the key is here, so that equal programs get equal signatures.
+    pub fn signs_here(&self) -> bool {
+        matches!(self.hand, Hand::Key(_))
+    }
+
     /// What is to be signed elsewhere; nothing when the key is here.
     pub fn requested(&self) -> Vec<Item> {
         match &self.hand {

@@ -40,6 +40,12 @@ const STAGES: [&str; 12] = [
     "disk",
 ];
 
+/// The name of a stage, of those that bakes have; the last one's when it is none of them.
+pub fn stage_named(name: &str) -> &'static str {
+    let known = STAGES.into_iter().find(|stage| *stage == name);
+    known.unwrap_or(DESCRIBE)
+}
+
 /// The stages of a bake, for its provenance.
 pub fn stages(is_signed: bool, formats: &[Format]) -> Vec<String> {
     let to_disk = STAGES

@@ -1,7 +1,7 @@
 //! The objects of `--json`: one per line, each with the key `event`.
 //!
 //! Events of stages are those of [`baker_model::Event`] as they come; `finished` also has
-//! `seconds`. At the end stand `timings` and, when it went wrong, `failed`.
+//! `seconds`. At the end stand `timings`, `explained` when it was asked for, and, when it went wrong, `failed`.
 
 use baker_model::Event;
 use baker_model::event::Outcome;
@@ -38,6 +38,23 @@ pub(super) struct Timing<'a> {
     pub(super) how: Option<Outcome>,
     pub(super) seconds: f64,
     pub(super) summary: &'a str,
+}
+
+/// Why the stages were done or not.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "explained")]
+pub(super) struct Explanation<'a> {
+    /// What changed since the last bake; none when there was none.
+    pub(super) changed: Option<&'a [String]>,
+    pub(super) stages: Vec<Explained<'a>>,
+}
+
+/// Why one stage was done or not.
+#[derive(Debug, Serialize)]
+pub(super) struct Explained<'a> {
+    #[serde(flatten)]
+    pub(super) timing: Timing<'a>,
+    pub(super) why: &'static str,
 }
 
 /// Why it went wrong.

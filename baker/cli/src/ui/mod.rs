@@ -6,12 +6,14 @@
 pub mod changes;
 mod difference;
 mod errors;
+mod gantt;
 mod json;
 mod printer;
 mod progress;
 mod question;
 mod survey;
 mod timeline;
+mod why;
 
 use std::process::ExitCode;
 

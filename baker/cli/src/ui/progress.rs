@@ -2,14 +2,17 @@
 //! the times for the table at the end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use baker_model::Event;
 use baker_model::event::{Listener, Outcome};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::json::{StageEvent, Timing, Timings};
+use super::gantt;
+use super::json::{Explained, Explanation, StageEvent, Timing, Timings};
 use super::printer::{Answer, Printer};
+use super::why::why;
 
 /// Stages that wait for something outside (network, guest) say that they begin, where there is no
 /// bar to be seen; the others are over before that line would be read.
@@ -26,11 +29,22 @@ pub struct Progress {
     printer: Arc<Printer>,
     clock: Clock,
     rows: Mutex<Vec<Row>>,
+    notes: Mutex<Notes>,
+}
+
+/// What is asked for later.
+#[derive(Default)]
+struct Notes {
+    /// Stage and text.
+    warnings: Vec<(String, String)>,
+    /// What changed since the last time; none when there was no last time.
+    changes: Option<Vec<String>>,
 }
 
 /// One run of one stage.
 struct Row {
     stage: &'static str,
+    thread: ThreadId,
     started: Duration,
     bar: Option<ProgressBar>,
     end: Option<End>,
@@ -54,7 +68,73 @@ impl Progress {
             printer,
             clock,
             rows: Mutex::default(),
+            notes: Mutex::default(),
         }
+    }
+
+    /// Warnings of stages so far: stage and text.
+    pub fn warnings(&self) -> Vec<(String, String)> {
+        self.notes().warnings.clone()
+    }
+
+    /// Takes what changed since the last time.
+    pub fn changed(&self, changes: Vec<String>) {
+        self.notes().changes = Some(changes);
+    }
+
+    /// Says what changed, and for every stage so far why it was done or not.
+    pub fn explain(&self) {
+        let (rows, notes) = (self.rows(), self.notes());
+        let now = (self.clock)();
+        let stages = rows.iter().map(|row| Explained {
+            why: why(row.stage, row.end.as_ref().map(|end| end.how)),
+            timing: row.timing(now),
+        });
+        if self.printer.answer() == Answer::Json {
+            self.answer(&Explanation {
+                changed: notes.changes.as_deref(),
+                stages: stages.collect(),
+            });
+            return;
+        }
+        let changes = match &notes.changes {
+            None => "no earlier bake of this recipe is kept".to_owned(),
+            Some(changes) if changes.is_empty() => "nothing changed since the last bake".to_owned(),
+            Some(changes) => format!("changed since the last bake: {}", changes.join("; ")),
+        };
+        self.printer.say(&changes);
+        let width = rows.iter().map(|row| row.stage.len()).fold(5, usize::max);
+        for (row, stage) in rows.iter().zip(stages) {
+            let (how, took) = (row.how(), seconds(row.took(now)));
+            let line = format!("{:width$}  {how:7}  {took:>10}  {}", row.stage, stage.why);
+            self.printer.say(&line);
+        }
+    }
+
+    /// The stages so far as a page with a chart.
+    pub fn chart(&self) -> String {
+        let (rows, notes) = (self.rows(), self.notes());
+        let now = (self.clock)();
+        let mut threads: Vec<ThreadId> = Vec::new();
+        for row in rows.iter() {
+            if !threads.contains(&row.thread) {
+                threads.push(row.thread);
+            }
+        }
+        let number = |thread| threads.iter().position(|it| *it == thread).unwrap_or(0);
+        let bars = rows.iter().map(|row| gantt::Bar {
+            stage: row.stage,
+            how: row.end.as_ref().map(|end| end.how),
+            start: row.started,
+            end: row.end.as_ref().map_or(now, |end| end.at),
+            thread: number(row.thread),
+            summary: row.end.as_ref().map_or("", |end| &end.summary),
+        });
+        gantt::page(&bars.collect::<Vec<_>>(), now, notes.changes.as_deref())
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes all bars away and says how long each stage took; nothing when no stage ran.
@@ -95,6 +175,7 @@ impl Progress {
         }
         self.rows().push(Row {
             stage,
+            thread: thread::current().id(),
             started: (self.clock)(),
             bar,
             end: None,
@@ -117,6 +198,7 @@ impl Progress {
         let Some(row) = row else {
             rows.push(Row {
                 stage,
+                thread: thread::current().id(),
                 started: at,
                 bar: None,
                 end: Some(end),
@@ -189,7 +271,11 @@ impl Listener for Progress {
             } => {
                 took = Some(self.finished(stage, *how, summary));
             }
-            Event::Advanced { .. } | Event::Note { .. } | Event::Warning { .. } => {}
+            Event::Warning { stage, text } => {
+                let warning = ((*stage).to_owned(), text.clone());
+                self.notes().warnings.push(warning);
+            }
+            Event::Advanced { .. } | Event::Note { .. } => {}
         }
         if self.printer.answer() == Answer::Json {
             self.answer(&StageEvent {

@@ -1,13 +1,16 @@
 //! The stages that make what firmware starts: initrd, UKI, their signatures, and the disk.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
+use baker_build::keep::{Key, Piece};
 use baker_build::modules::ModulesError;
 use baker_build::{Spool, disk, initrd, kernel, modules, slots, uki};
 use baker_contract::ROOT_HASH_KEY;
 use baker_model::Digest;
+use baker_model::event::Outcome;
 use baker_model::recipe::Recipe;
+use serde::{Deserialize, Serialize};
 
 use super::super::materials::{self, Packed};
 use super::super::{LOCK, Names, RECIPE, formats};
@@ -15,6 +18,19 @@ use super::root::Sealed;
 use super::{Baking, size};
 use crate::exit::{Exit, Failure};
 use crate::guest;
+
+/// First word of the names of kept initrds.
+const INITRD: &str = "initrd";
+
+/// Version of the initrd: another one makes another archive of the same inputs.
+const INITRD_VERSION: &str = "baker-initrd-1";
+
+/// An initrd as it is kept.
+#[derive(Serialize, Deserialize)]
+struct KeptInitrd {
+    archive: Piece,
+    files: Vec<(String, Piece)>,
+}
 
 /// What a request to sign calls the boot loader.
 const LOADER: &str = "systemd-boot";
@@ -57,11 +73,61 @@ impl Baking<'_> {
         kernel: &kernel::KernelParts,
         spool: &Spool,
     ) -> Result<Packed, Failure> {
-        self.stage(
-            "initrd",
-            || self.packed_initrd(kernel, spool),
-            |initrd| size(initrd.bytes.len() as u64),
-        )
+        let work = || {
+            let key = self.initrd_key(kernel);
+            if let Some(kept) = self.kept_initrd(&key) {
+                return Ok((kept, Outcome::Reused));
+            }
+            let made = self.packed_initrd(kernel, spool)?;
+            self.keep_initrd(&key, &made)
+                .map_err(|error| self.failed(error))?;
+            Ok((made, Outcome::Done))
+        };
+        let summary = |(initrd, how): &(Packed, _)| (*how, size(initrd.bytes.len() as u64));
+        self.stage_as("initrd", work, summary)
+            .map(|(initrd, _)| initrd)
+    }
+
+    /// Names an initrd by all that decides over it.
+    fn initrd_key(&self, kernel: &kernel::KernelParts) -> Digest {
+        let recipe = &self.folder.recipe;
+        let mut key = Key::new(INITRD_VERSION);
+        key.add(self.lock.guest.sha256.as_bytes());
+        key.add(&self.lock.epoch.to_le_bytes());
+        key.add(recipe.architecture.name().as_bytes());
+        key.add(format!("{:?}", recipe.root.format).as_bytes());
+        for package in &kernel.packages {
+            key.add(package.lock.sha256.as_bytes());
+        }
+        key.add(b"modules");
+        for name in formats::initrd_modules(recipe) {
+            key.add(name.as_bytes());
+        }
+        key.add(b"optional");
+        for name in slots::optional_initrd_modules(recipe) {
+            key.add(name.as_bytes());
+        }
+        key.finish()
+    }
+
+    fn kept_initrd(&self, key: &Digest) -> Option<Packed> {
+        let book = self.keep.open::<KeptInitrd>(INITRD, key)?;
+        let files = book.index.files.iter();
+        let files = files.map(|(path, piece)| Some((path.clone(), book.piece(piece)?)));
+        Some(Packed {
+            bytes: book.piece(&book.index.archive)?,
+            files: files.collect::<Option<_>>()?,
+        })
+    }
+
+    fn keep_initrd(&self, key: &Digest, made: &Packed) -> io::Result<()> {
+        let mut writer = self.keep.create()?;
+        let archive = writer.append(&made.bytes)?;
+        let files = made.files.iter();
+        let files = files.map(|(path, bytes)| Ok((path.clone(), writer.append(bytes)?)));
+        let files = files.collect::<io::Result<_>>()?;
+        writer.finish(INITRD, key, &KeptInitrd { archive, files })?;
+        Ok(())
     }
 
     fn packed_initrd(
@@ -192,7 +258,7 @@ impl Baking<'_> {
         uki: &Uki,
     ) -> Result<disk::RawDisk, Failure> {
         let names = Names::of(&self.folder.recipe);
-        let failed = |error: std::io::Error| self.failed(error).context("cannot write the draft");
+        let failed = |error: io::Error| self.failed(error).context("cannot write the draft");
         fs::write(out.join(&names.uki), &uki.bytes).map_err(failed)?;
         if let Some(netboot) = &uki.netboot {
             fs::write(out.join(&names.netboot_uki), netboot).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! From lock and store to a draft: the stages assemble to describe.
 
 mod boot;
+mod last;
 mod look;
 mod root;
 mod sandboxed;
@@ -35,6 +36,9 @@ use crate::exit::{Exit, Failure};
 use crate::program;
 use crate::source::RecipeFolder;
 use crate::workdir::WorkFolder;
+
+/// What stands in place of all stages when nothing has changed.
+const DRAFT: &str = "draft";
 
 /// A folder like a release, but untested and unsigned.
 #[derive(Debug)]
@@ -147,7 +151,28 @@ pub fn bake(
         .map_err(|error| baking.failed(error))?;
     let path = work.path().join("draft");
     fs::create_dir(&path).map_err(|error| baking.failed(error))?;
+    let inputs = last::inputs(request, work.path().parent());
+    let last = last::Draft::open(request, &baking.keep);
+    if let (Some(last), Some(inputs)) = (&last, &inputs) {
+        context.progress().changed(last.index.changes(inputs));
+        let reused = || baking.last(last, inputs, &path);
+        if let Some(manifest) = baking.reuse(reused) {
+            return Ok(Draft { path, manifest });
+        }
+    }
+    let before = context.warnings().len();
     let manifest = baking.run(&path)?;
+    if let Some(inputs) = inputs {
+        let warnings = context.warnings().split_off(before);
+        let kept = baking.keep_draft(request, inputs, (&path, &manifest), warnings);
+        if let Err(error) = kept {
+            // A store without room is no reason to have no draft.
+            context.listener().event(Event::Warning {
+                stage: DRAFT,
+                text: format!("not kept for the next bake: {error:#}"),
+            });
+        }
+    }
     Ok(Draft { path, manifest })
 }
 
@@ -329,12 +354,33 @@ impl Baking<'_> {
         )
     }
 
+    /// Tells of a whole draft that is there already.
+    fn reuse(&self, draft: impl FnOnce() -> Option<Manifest>) -> Option<Manifest> {
+        let manifest = draft()?;
+        self.context.listener().event(Event::Finished {
+            stage: DRAFT,
+            how: Outcome::Reused,
+            summary: format!("nothing changed, {} files", manifest.files.len()),
+        });
+        Some(manifest)
+    }
+
     /// Runs a stage that does not tell of itself, and tells of it.
     pub(super) fn stage<T>(
         &self,
         stage: &'static str,
         work: impl FnOnce() -> Result<T, Failure>,
         summary: impl FnOnce(&T) -> String,
+    ) -> Result<T, Failure> {
+        self.stage_as(stage, work, |result| (Outcome::Done, summary(result)))
+    }
+
+    /// The same of one that may find its result.
+    pub(super) fn stage_as<T>(
+        &self,
+        stage: &'static str,
+        work: impl FnOnce() -> Result<T, Failure>,
+        summary: impl FnOnce(&T) -> (Outcome, String),
     ) -> Result<T, Failure> {
         let listener = self.context.listener();
         listener.event(Event::Started {
@@ -346,10 +392,10 @@ impl Baking<'_> {
             return Err(self.failed(anyhow::anyhow!("interrupted")));
         }
         let result = work()?;
-        let summary = summary(&result);
+        let (how, summary) = summary(&result);
         listener.event(Event::Finished {
             stage,
-            how: Outcome::Done,
+            how,
             summary,
         });
         Ok(result)

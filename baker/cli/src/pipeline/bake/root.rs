@@ -9,6 +9,7 @@ use baker_build::{
     Assembled, PackageText, Spool, assemble, configure, dpkg_database, hygiene, image, kernel,
     modules, overlay, slots, verity,
 };
+use baker_model::event::Outcome;
 use baker_model::recipe::Scripts;
 use baker_model::{Digest, Tree};
 
@@ -66,10 +67,16 @@ impl Baking<'_> {
             let kernel = kernel::kernel(request, spool)?;
             Ok((kernel, kernel::boot_parts(request, machine, spool)?))
         };
-        self.stage(
+        self.stage_as(
             "kernel",
             || read().map_err(|error| self.assembly(error)),
-            |(kernel, _)| kernel.release.clone(),
+            |(kernel, boot)| {
+                let how = match kernel.is_reused && boot.is_reused {
+                    true => Outcome::Reused,
+                    false => Outcome::Done,
+                };
+                (how, kernel.release.clone())
+            },
         )
     }
 

@@ -14,6 +14,7 @@ use baker_build::scripts::{
     ScriptsError, Start, Survey,
 };
 use baker_build::{Assembled, Spool, assemble, kernel};
+use baker_model::event::Outcome;
 use baker_model::lock::{LayerLock, PackageLock};
 use baker_model::manifest::FileRole;
 use baker_model::recipe::{FileSource, Input, Preseed, Run};
@@ -286,7 +287,11 @@ impl Baking<'_> {
             None => (0, None),
         };
         if let (true, Some(layer)) = (next == links.len(), &below) {
-            return self.stage(STAGE, || Ok(layer.clone()), |_| "reused".to_owned());
+            let summary = |layer: &Layer| {
+                let text = format!("{} scripts ran before", layer.scripts.len());
+                (Outcome::Reused, text)
+            };
+            return self.stage_as(STAGE, || Ok(layer.clone()), summary);
         }
         while let Some(link) = links.get(next) {
             let layer = self.stage(

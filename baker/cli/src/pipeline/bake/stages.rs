@@ -3,6 +3,7 @@
 use baker_build::scripts::{self, CommandRequest, Digests, Start, graft};
 use baker_build::{Spool, kernel};
 use baker_model::Tree;
+use baker_model::event::Outcome;
 use baker_model::recipe::Stage;
 
 use super::Baking;
@@ -51,8 +52,8 @@ impl Baking<'_> {
         let place = (Some(ground.key), self.lock.epoch, release);
         let key = command_key("stage", &words, &placed, place);
         if let Some(layer) = self.usable(&key) {
-            let summary = |_: &Layer| format!("{}: reused", stage.name);
-            return self.stage(STAGE, || Ok(layer), summary);
+            let summary = |_: &Layer| (Outcome::Reused, stage.name.clone());
+            return self.stage_as(STAGE, || Ok(layer), summary);
         }
         let below = self.layer(&[ground], host)?;
         let job = scripts::commands(CommandRequest {
