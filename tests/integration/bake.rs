@@ -51,7 +51,7 @@ fn another_user_folder_locale_zone_umask_clock_and_thread_count_change_nothing()
     let (baker, recipe, store) = (home.join("baker"), home.join("recipe"), home.join("store"));
     fs::copy(program(), &baker).unwrap();
     copy_folder(&minimal().recipe, &recipe);
-    copy_folder(minimal().baker.store(), &store);
+    minimal().copy_inputs(&store);
     let open = |path: &Path| {
         let mode = fs::metadata(path).unwrap().permissions().mode() | 0o755;
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -104,6 +104,7 @@ fn another_user_folder_locale_zone_umask_clock_and_thread_count_change_nothing()
     let args = [
         "--to".as_ref(),
         target.as_os_str(),
+        "--anew".as_ref(),
         "--threads".as_ref(),
         "8".as_ref(),
     ];
@@ -130,6 +131,7 @@ fn a_bake_needs_no_network() {
     let mut command = minimal().baker.command([
         "bake".as_ref(),
         minimal().recipe.as_os_str(),
+        "--anew".as_ref(),
         "--to".as_ref(),
         target.as_os_str(),
     ]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use baker_tests::archive::{Defect, Key, Suite};
-use baker_tests::bakery::{copy_folder, minimal};
+use baker_tests::bakery::minimal;
 use baker_tests::deb::Deb;
 use baker_tests::program::{Baker, Said, said};
 use baker_tests::skip;
@@ -226,10 +226,10 @@ fn a_script_that_nothing_covers_stops_the_bake_with_three_ways_out() {
     );
 }
 
-/// The object of one package of the lock, in a store of its own.
+/// The object of one package of the lock, in a store of its own, of which nobody baked yet.
 fn own_store(name: &str) -> (PathBuf, PathBuf) {
     let store = minimal().baker.home().join(name);
-    copy_folder(minimal().baker.store(), &store);
+    minimal().copy_inputs(&store);
     let lock = fs::read_to_string(minimal().recipe.join("recipe.lock")).unwrap();
     let lock = baker_model::Lock::parse(&lock).unwrap();
     let package = lock

@@ -30,6 +30,7 @@ mod recipes;
 mod release;
 mod resolve_apt;
 mod resolve_rules;
+mod reuse;
 mod sandbox;
 mod secure_boot;
 mod self_update;

@@ -70,6 +70,22 @@ impl Locked {
         Self { baker, recipe }
     }
 
+    /// Makes the folder `store` a store that holds the packages of the lock, and nothing that any bake
+    /// has made of them.
+    ///
+    /// # Panics
+    /// When the lock cannot be read or a package not copied.
+    pub fn copy_inputs(&self, store: &Path) {
+        let lock = fs::read_to_string(self.recipe.join("recipe.lock"));
+        let lock = baker_model::Lock::parse(&lock.expect("the recipe is locked"));
+        let from = baker_fetch::Store::open(self.baker.store()).expect("the store is there");
+        let to = baker_fetch::Store::open(store).expect("a store can be made");
+        for package in lock.expect("the lock is whole").all_packages() {
+            let copied = to.put_file(&from.path(&package.sha256));
+            copied.expect("a package can be copied");
+        }
+    }
+
     /// Bakes into `to` and gives the draft's folder.
     ///
     /// # Panics

@@ -125,8 +125,15 @@ impl TreePath {
 }
 
 impl Ord for TreePath {
+    /// Component by component, which is byte by byte with the separator before all others.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+        let mut pairs = self.0.iter().zip(other.0.iter());
+        match pairs.find(|(one, other)| one != other) {
+            None => self.0.len().cmp(&other.0.len()),
+            Some((b'/', _)) => std::cmp::Ordering::Less,
+            Some((_, b'/')) => std::cmp::Ordering::Greater,
+            Some((one, other)) => one.cmp(other),
+        }
     }
 }
 
@@ -154,6 +161,19 @@ mod tests {
 
     fn path(text: &str) -> TreePath {
         TreePath::new(text).unwrap()
+    }
+
+    #[test]
+    fn the_order_is_that_of_components() {
+        let texts = [
+            "", "a", "a/b", "a.b", "a-", "a/b/c", "ab", "b", "a/\u{1}", "a\u{1}", "a/b.c",
+        ];
+        for one in texts.map(path) {
+            for other in texts.map(path) {
+                let expected = one.components().cmp(other.components());
+                assert_eq!(one.cmp(&other), expected, "{one} {other}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! A package as it is kept once it is unpacked, so that nobody decompresses it twice.
+//! A package or the tree of a sandbox as it is kept once it is unpacked, so that nobody decompresses
+//! it twice.
 //!
-//! What is kept is what the package says and holds, not what a lock makes of it: times are as
+//! What is kept is what the input says and holds, not what a lock makes of it: times are as
 //! shipped, and whatever else depends on the recipe comes later.
 
 use std::collections::BTreeMap;
@@ -15,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::error::AssembleError;
 use super::merge::{Entry, Unpacked, What};
 use super::unpack::{Members, Shared, unpacked};
-use crate::Spool;
 use crate::keep::{Book, Key, Writer};
 use crate::spool::Lender;
+use crate::{Keep, Spool};
 
 /// First word of the books' names.
 const KIND: &str = "unpacked";
@@ -25,7 +26,7 @@ const KIND: &str = "unpacked";
 /// Version of what is kept.
 const VERSION: &str = "baker-unpacked-1";
 
-/// The index of a package's book.
+/// The index of an input's book; `members` are those of a package's `control.tar`.
 #[derive(Serialize, Deserialize)]
 struct Listing {
     members: Members,
@@ -61,23 +62,16 @@ enum Shape {
     Socket,
 }
 
-fn key(lock: &PackageLock) -> Digest {
+fn key(source: &Digest) -> Digest {
     let mut key = Key::new(VERSION);
-    key.add(lock.sha256.as_bytes());
+    key.add(source.as_bytes());
     key.finish()
 }
 
-/// The package as an earlier run unpacked it; none when none did.
-pub(super) fn read(
-    lock: &PackageLock,
-    shared: &Shared<'_>,
-) -> Result<Option<Unpacked>, AssembleError> {
-    let Some(keep) = shared.keep else {
-        return Ok(None);
-    };
-    let Some(Book { index, file, path }) = keep.open::<Listing>(KIND, &key(lock)) else {
-        return Ok(None);
-    };
+/// What an earlier run unpacked of the input with this digest; none when none did. The spool has the
+/// contents then.
+pub(crate) fn open(keep: &Keep, source: Digest, spool: &Spool) -> Option<(Members, Vec<Entry>)> {
+    let Book { index, file, path } = keep.open::<Listing>(KIND, &key(&source))?;
     let lent = index.entries.iter().filter_map(|record| match record.what {
         Shape::Lent {
             digest,
@@ -87,11 +81,25 @@ pub(super) fn read(
         _ => None,
     });
     let lent: Vec<_> = lent.collect();
-    let mut entries = Vec::with_capacity(index.entries.len());
-    for record in index.entries {
-        let Some(entry) = entry(record) else {
-            return Ok(None);
-        };
+    let entries = index.entries.into_iter().map(entry);
+    let entries = entries.collect::<Option<_>>()?;
+    let lender = Arc::new(Lender { file, path, source });
+    spool.lend(&lender, lent.into_iter());
+    Some((index.members, entries))
+}
+
+/// The package as an earlier run unpacked it; none when none did.
+pub(super) fn read(
+    lock: &PackageLock,
+    shared: &Shared<'_>,
+) -> Result<Option<Unpacked>, AssembleError> {
+    let kept = shared
+        .keep
+        .and_then(|keep| open(keep, lock.sha256, shared.spool));
+    let Some((members, entries)) = kept else {
+        return Ok(None);
+    };
+    for entry in &entries {
         if let What::Node(Kind::File { content, .. }) = &entry.what {
             shared
                 .count(content.size())
@@ -102,16 +110,8 @@ pub(super) fn read(
                     refusal,
                 })?;
         }
-        entries.push(entry);
     }
-    let unpacked = unpacked(lock, index.members, entries)?;
-    let lender = Arc::new(Lender {
-        file,
-        path,
-        source: lock.sha256,
-    });
-    shared.spool.lend(&lender, lent.into_iter());
-    Ok(Some(unpacked))
+    unpacked(lock, members, entries).map(Some)
 }
 
 fn entry(record: Record) -> Option<Entry> {
@@ -142,9 +142,9 @@ fn entry(record: Record) -> Option<Entry> {
     })
 }
 
-/// Where the contents of a package go while it is unpacked: into its book, or the spool when
-/// nothing is kept.
-pub(super) enum Shelf<'a> {
+/// Where the contents of an input go while it is unpacked: into its book, or the spool when nothing
+/// is kept.
+pub(crate) enum Shelf<'a> {
     Spool(&'a Spool),
     Book {
         writer: Writer<'a>,
@@ -154,9 +154,9 @@ pub(super) enum Shelf<'a> {
 }
 
 impl<'a> Shelf<'a> {
-    pub(super) fn new(shared: &Shared<'a>) -> io::Result<Self> {
-        Ok(match shared.keep {
-            None => Self::Spool(shared.spool),
+    pub(crate) fn new(keep: Option<&'a Keep>, spool: &'a Spool) -> io::Result<Self> {
+        Ok(match keep {
+            None => Self::Spool(spool),
             Some(keep) => Self::Book {
                 writer: keep.create()?,
                 places: BTreeMap::new(),
@@ -165,7 +165,7 @@ impl<'a> Shelf<'a> {
     }
 
     /// Like [`Spool::add`].
-    pub(super) fn add(&mut self, reader: &mut dyn io::Read, size: u64) -> io::Result<Content> {
+    pub(crate) fn add(&mut self, reader: &mut dyn io::Read, size: u64) -> io::Result<Content> {
         match self {
             Self::Spool(spool) => spool.add(reader, size),
             Self::Book { .. } if size <= INLINE_LIMIT => {
@@ -182,9 +182,9 @@ impl<'a> Shelf<'a> {
     }
 
     /// Ends the book; the spool has the contents then.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         self,
-        lock: &PackageLock,
+        source: Digest,
         members: &Members,
         entries: &[Entry],
         spool: &Spool,
@@ -196,12 +196,8 @@ impl<'a> Shelf<'a> {
             members: members.clone(),
             entries: entries.iter().map(|entry| record(entry, &places)).collect(),
         };
-        let (file, path) = writer.finish(KIND, &key(lock), &index)?;
-        let lender = Arc::new(Lender {
-            file,
-            path,
-            source: lock.sha256,
-        });
+        let (file, path) = writer.finish(KIND, &key(&source), &index)?;
+        let lender = Arc::new(Lender { file, path, source });
         let lent = places.iter();
         spool.lend(
             &lender,
@@ -260,7 +256,7 @@ mod tests {
     use super::super::fixture::{EPOCH, Fixture, Store, store, tar_entry};
     use super::super::{AssembleError, Clashes, Limits, Request, assemble};
     use super::*;
-    use crate::{Assembled, Keep};
+    use crate::Assembled;
 
     fn zoo() -> [Fixture; 2] {
         let xattr = b"33 SCHILY.xattr.security.capab=x\n";

@@ -9,7 +9,7 @@ pub mod control;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod kept;
+pub(crate) mod kept;
 pub(crate) mod landing;
 pub(crate) mod merge;
 pub(crate) mod stored;

@@ -70,16 +70,16 @@ fn decode(lock: &PackageLock, shared: &Shared<'_>) -> Result<Unpacked, AssembleE
         package: lock.name.clone(),
         source,
     };
-    let mut shelf = Shelf::new(shared).map_err(spoiled)?;
+    let mut shelf = Shelf::new(shared.keep, shared.spool).map_err(spoiled)?;
     let (unpacked, members) = open(lock, shared, &limits, &mut shelf)?;
     shelf
-        .finish(lock, &members, &unpacked.entries, shared.spool)
+        .finish(lock.sha256, &members, &unpacked.entries, shared.spool)
         .map_err(spoiled)?;
     Ok(unpacked)
 }
 
 /// Members of `control.tar` by name.
-pub(super) type Members = BTreeMap<String, Vec<u8>>;
+pub(crate) type Members = BTreeMap<String, Vec<u8>>;
 
 fn open<'a>(
     lock: &PackageLock,

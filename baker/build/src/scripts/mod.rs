@@ -25,7 +25,7 @@ mod transcript;
 pub use changes::Survey;
 pub use error::ScriptsError;
 pub use graft::{STAGE_EFFECT, graft};
-pub use import::import;
+pub use import::{ImportRequest, import, kept};
 pub use input::{Files, Placed, PlacedBytes, Start, write_input};
 pub use plan::{CommandRequest, Ground, Plan, PlanRequest, commands, plan};
 pub use settle::{EFFECT, RUN_EFFECT, settle};

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 
 use baker_build::describe::{Bytes, Piece};
 use baker_build::scripts::{
-    self, CommandRequest, Digests, Ground, Placed, PlacedBytes, Plan, PlanRequest, Ran,
-    ScriptsError, Start, Survey,
+    self, CommandRequest, Digests, Ground, ImportRequest, Placed, PlacedBytes, Plan, PlanRequest,
+    Ran, Start, Survey,
 };
 use baker_build::{Assembled, Spool, assemble, kernel};
 use baker_model::event::Outcome;
@@ -19,7 +19,7 @@ use baker_model::lock::{LayerLock, PackageLock};
 use baker_model::manifest::FileRole;
 use baker_model::recipe::{FileSource, Input, Preseed, Run};
 use baker_model::tree::TreePath;
-use baker_model::{Digest, Digester, Lock};
+use baker_model::{Digest, Digester, Lock, Tree};
 use serde::Serialize;
 
 use super::sandboxed::{Layer, Opened, Task};
@@ -139,18 +139,31 @@ impl Baking<'_> {
     ) -> Result<(Assembled, Layer), Failure> {
         let links = self.links(&kernel.release)?;
         let layer = self.layer(&links, (kernel, spool))?;
-        let opened = self.opened(&layer)?;
+        let tree = self.tree_of(&layer, spool)?;
         let made = layer.made.iter().map(TreePath::new);
         let made: BTreeSet<TreePath> = made
             .collect::<Result<_, _>>()
             .map_err(|error| self.failed(error))?;
-        let settle = || -> Result<Assembled, ScriptsError> {
-            let interrupt = self.context.interrupt();
-            let tree = scripts::import(opened.archive, spool, self.lock.epoch, interrupt)?;
-            scripts::settle(tree, assembled, self.lock, &made, spool)
-        };
-        let assembled = settle().map_err(|error| self.failed(error))?;
+        let settled = scripts::settle(tree, assembled, self.lock, &made, spool);
+        let assembled = settled.map_err(|error| self.failed(error))?;
         Ok((assembled, layer))
+    }
+
+    /// The tree of a layer.
+    pub(super) fn tree_of(&self, layer: &Layer, spool: &Spool) -> Result<Tree, Failure> {
+        let request = ImportRequest {
+            source: layer.tree,
+            keep: Some(&self.keep),
+            spool,
+            epoch: self.lock.epoch,
+            interrupt: self.context.interrupt(),
+        };
+        let kept = scripts::kept(request).map_err(|error| self.failed(error))?;
+        if let Some(tree) = kept {
+            return Ok(tree);
+        }
+        let archive = self.opened(layer)?.archive;
+        scripts::import(archive, request).map_err(|error| self.failed(error))
     }
 
     /// The chain of the recipe: what it extends first.

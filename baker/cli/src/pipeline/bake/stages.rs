@@ -97,10 +97,7 @@ impl Baking<'_> {
     ) -> Result<(), Failure> {
         let epoch = self.lock.epoch;
         for (stage, layer) in self.folder.recipe.stages.iter().zip(made) {
-            let opened = self.opened(layer)?;
-            let interrupt = self.context.interrupt();
-            let tree = scripts::import(opened.archive, spool, epoch, interrupt);
-            let tree = tree.map_err(|error| self.failed(error))?;
+            let tree = self.tree_of(layer, spool)?;
             for output in &stage.outputs {
                 graft(root, &tree, output, epoch).map_err(|error| {
                     let context = format!("the stage `{}` cannot be used", stage.name);
