@@ -22,6 +22,7 @@ mod fetch_transfer;
 mod foreign;
 mod formats;
 mod gate;
+mod instructions;
 mod look;
 mod neighbours;
 mod pipelines;
