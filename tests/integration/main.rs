@@ -17,6 +17,7 @@ mod errors;
 mod evidence;
 mod family;
 mod fetch_archive;
+mod fetch_cache;
 mod fetch_store;
 mod fetch_transfer;
 mod foreign;

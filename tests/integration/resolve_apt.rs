@@ -10,7 +10,8 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use baker_fetch::debian::index::{self, Record};
+use baker_fetch::debian::index;
+use baker_fetch::debian::records::Records;
 use baker_fetch::resolve::{self, Policy, Request, Universe};
 use baker_fetch::sources::{DEBIAN, SECURITY};
 use baker_fetch::{ResolveError, Sources};
@@ -162,14 +163,14 @@ impl Apt {
         Ok(entries.collect())
     }
 
-    fn records(&self) -> Vec<Record> {
+    fn records(&self) -> Records {
         let mut paths: Vec<PathBuf> = fs::read_dir(self.root.path().join("lists"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.to_string_lossy().ends_with("_Packages"))
             .collect();
         paths.sort();
-        let mut records = Vec::new();
+        let mut records = Records::default();
         for path in paths {
             let name = path.to_string_lossy().into_owned();
             let suite = SUITES
@@ -177,13 +178,13 @@ impl Apt {
                 .position(|suite| name.contains(&format!("dists_{suite}_main")));
             let suite = u16::try_from(suite.unwrap()).unwrap();
             let reader = BufReader::new(File::open(path).unwrap());
-            records.extend(index::read(reader, suite).unwrap());
+            records.append(index::read(reader, suite).unwrap());
         }
         records
     }
 }
 
-fn ours(records: &[Record], request: &str) -> Result<BTreeSet<String>, ResolveError> {
+fn ours(records: &Records, request: &str) -> Result<BTreeSet<String>, ResolveError> {
     let suites = SUITES.map(str::to_owned);
     let requests: Result<Vec<_>, _> = request
         .split(' ')

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use baker_fetch::ResolveError;
-use baker_fetch::debian::index::{self, Record};
+use baker_fetch::debian::index;
+use baker_fetch::debian::records::Records;
 use baker_fetch::resolve::{self, Policy, Request, Universe};
 use proptest::prelude::*;
 
 /// Records from lines of `name version; Field: value; ...`.
-fn records(lines: &str) -> Vec<Record> {
+fn records(lines: &str) -> Records {
     let mut text = String::new();
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mut parts = line.split(';').map(str::trim);

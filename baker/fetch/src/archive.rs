@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader, Read};
 use baker_model::lock::{ArchiveLock, IndexLock, Lock};
 use baker_model::{Event, Interrupt, Listener};
 
-use crate::debian::index::{self, IndexError, Record};
+use crate::debian::index::{self, IndexError};
+use crate::debian::records::Records;
 use crate::debian::release::{Expectation, NamedIndex, Release, ReleaseError};
 use crate::debian::signature::{Keyring, KeyringError};
+use crate::index_cache;
 use crate::sources::{Sources, archive_of};
 use crate::store::{Store, StoreError};
 use crate::transfer::{DownloadError, Downloader, Wanted};
@@ -48,8 +50,8 @@ pub struct Reading<'a> {
 pub struct Suites {
     /// What the lock says of them, in the order of the suites.
     pub archives: Vec<ArchiveLock>,
-    /// Their packages; [`Record::suite`] is a place in `archives`.
-    pub records: Vec<Record>,
+    /// Their packages; the number of a suite is its place in `archives`.
+    pub records: Records,
 }
 
 /// A suite cannot be read.
@@ -104,12 +106,12 @@ pub fn read(reading: Reading<'_>) -> Result<Suites, ArchiveError> {
     });
     let mut suites = Suites {
         archives: Vec::new(),
-        records: Vec::new(),
+        records: Records::default(),
     };
     for result in read {
         let (archive, records) = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         suites.archives.push(archive);
-        suites.records.extend(records);
+        suites.records.append(records);
     }
     Ok(suites)
 }
@@ -121,13 +123,13 @@ pub fn read(reading: Reading<'_>) -> Result<Suites, ArchiveError> {
 pub fn read_locked(lock: &Lock, suites: &[String], store: &Store) -> Result<Suites, ArchiveError> {
     let mut read = Suites {
         archives: Vec::new(),
-        records: Vec::new(),
+        records: Records::default(),
     };
     for (number, suite) in (0..).zip(suites) {
         let Some(archive) = lock.archives.iter().find(|archive| archive.suite == *suite) else {
             continue;
         };
-        read.records.extend(read_archive(archive, store, number)?);
+        read.records.append(read_archive(archive, store, number)?);
         read.archives.push(archive.clone());
     }
     Ok(read)
@@ -141,15 +143,15 @@ pub fn read_archive(
     archive: &ArchiveLock,
     store: &Store,
     number: u16,
-) -> Result<Vec<Record>, ArchiveError> {
-    let mut records = Vec::new();
+) -> Result<Records, ArchiveError> {
+    let mut records = Records::default();
     for index in &archive.indexes {
         let named = NamedIndex {
             path: index.path.clone(),
             size: index.size,
             sha256: index.sha256,
         };
-        records.extend(read_index(store, &archive.suite, &named, number)?);
+        records.append(read_index(store, &archive.suite, &named, number)?);
     }
     Ok(records)
 }
@@ -159,7 +161,7 @@ fn read_suite(
     keyring: &Keyring,
     suite: &str,
     number: u16,
-) -> Result<(ArchiveLock, Vec<Record>), ArchiveError> {
+) -> Result<(ArchiveLock, Records), ArchiveError> {
     let Reading {
         sources,
         store,
@@ -195,12 +197,12 @@ fn read_suite(
         architectures.push("all");
     }
     let mut indexes = Vec::new();
-    let mut records = Vec::new();
+    let mut records = Records::default();
     for component in reading.components {
         for architecture in &architectures {
             let offered = release.package_index(suite, component, architecture)?;
             let named = fetch_index(&mut downloader, suite, &release, &offered)?;
-            records.extend(read_index(store, suite, &named, number)?);
+            records.append(read_index(store, suite, &named, number)?);
             indexes.push(IndexLock {
                 path: named.path,
                 size: named.size,
@@ -262,8 +264,12 @@ fn read_index(
     suite: &str,
     named: &NamedIndex,
     number: u16,
-) -> Result<Vec<Record>, ArchiveError> {
+) -> Result<Records, ArchiveError> {
+    // Looked at even when its parsed form is kept: a lock names nothing that is not there.
     let file = store.open_verified(&named.sha256, named.size)?;
+    if let Some(kept) = index_cache::read(store, &named.sha256, number) {
+        return Ok(kept);
+    }
     let fail = |source| ArchiveError::Index {
         suite: suite.to_owned(),
         path: named.path.clone(),
@@ -281,7 +287,9 @@ fn read_index(
         )),
         _ => Box::new(reader),
     };
-    index::read(plain, number).map_err(fail)
+    let records = index::read(plain, number).map_err(fail)?;
+    index_cache::keep(store, &named.sha256, &records);
+    Ok(records)
 }
 
 fn xz_decoder<R: BufRead>(reader: R) -> Result<impl Read, liblzma::stream::Error> {

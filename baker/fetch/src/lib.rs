@@ -5,13 +5,15 @@
 //! lock names into the [`Store`]. All else of baker reads that store and never the network.
 //!
 //! Never here: a clock or the environment read behind the caller's back (the time is an argument;
-//! only the HTTP client looks at the usual proxy variables), bytes used before their digest is
+//! only the HTTP client looks at the usual proxy variables, and the store notes when its files
+//! were used, which decides nothing but what it may forget), bytes used before their digest is
 //! checked, text used that lies outside a good signature.
 
 mod archive;
 pub mod debian;
 mod family;
 mod fetch;
+mod index_cache;
 mod lock;
 mod plan;
 pub mod resolve;

@@ -11,7 +11,7 @@ use baker_model::recipe::{Debian, Scripts, Stage};
 use baker_model::{Digest, Event, Interrupt, Listener, Lock, Recipe};
 
 use crate::archive::{self, ArchiveError, Reading, Suites};
-use crate::debian::index::Record;
+use crate::debian::records::Record;
 use crate::family;
 use crate::plan::{Chosen, Plan};
 use crate::resolve::{self, PackageId, Resolution, ResolveError, Universe, Why};
@@ -400,8 +400,8 @@ fn changes(
                     .unwrap_or(Cause::Recipe),
             },
         };
-        let offers = |record: &&Record| {
-            new.is_some_and(|new| *record.name == *new.name && record.sha256 == new.sha256)
+        let offers = |record: &Record<'_>| {
+            new.is_some_and(|new| record.name == new.name && record.sha256 == new.sha256)
         };
         let suites = read.records.iter().filter(offers);
         let suites = suites.filter_map(|record| read.archives.get(usize::from(record.suite)));

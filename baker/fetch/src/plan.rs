@@ -211,7 +211,7 @@ fn kernel_image(
     let mut at = start;
     for _ in 0..KERNEL_STEPS {
         let name = universe.name(at);
-        let depends = &universe.record(at).depends;
+        let depends = universe.record(at).depends;
         let parsed = relation::parse(depends).map_err(|source| ResolveError::Relation {
             package: name.to_owned(),
             field: "Depends",
@@ -230,7 +230,7 @@ fn kernel_image(
             };
         };
         let versions = universe.versions(image.name).iter();
-        let mut fitting = versions.filter(|id| image.accepts(Some(&universe.record(**id).version)));
+        let mut fitting = versions.filter(|id| image.accepts(Some(universe.record(**id).version)));
         at = *fitting.next().ok_or_else(|| ResolveError::NoKernel {
             package: package.to_owned(),
         })?;

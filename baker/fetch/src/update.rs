@@ -14,7 +14,7 @@ use baker_model::lock::{PackageLock, PackageRole};
 use baker_model::version;
 
 use crate::archive::{self, ArchiveError, Suites};
-use crate::debian::index::Record;
+use crate::debian::records::Record;
 use crate::lock::LockError;
 use crate::resolve::{PackageId, Universe};
 use crate::store::{Presence, Store, StoreError};
@@ -127,24 +127,25 @@ pub(crate) fn add_kept(read: &mut Suites, lock: &Lock, store: &Store) -> Result<
     }
     for archive in &lock.archives {
         let number = u16::try_from(read.archives.len()).unwrap_or(u16::MAX);
-        let records = match archive::read_archive(archive, store, number) {
+        let mut records = match archive::read_archive(archive, store, number) {
             Ok(records) => records,
             // Without its list nothing vouches for a package: it is as good as gone.
             Err(ArchiveError::Store(StoreError::Missing { .. })) => continue,
             Err(error) => return Err(error),
         };
-        let is_kept = |record: &Record| {
+        let is_kept = |record: Record<'_>| {
             let locked = kept.get(&version_of(record));
             locked.is_some_and(|locked| locked.sha256 == record.sha256)
         };
-        read.records.extend(records.into_iter().filter(is_kept));
+        records.retain(is_kept);
+        read.records.append(records);
         read.archives.push(archive.clone());
     }
     Ok(())
 }
 
-fn version_of(record: &Record) -> (&str, &str) {
-    (&record.name, &record.version)
+fn version_of(record: Record<'_>) -> (&str, &str) {
+    (record.name, record.version)
 }
 
 /// Versions that security suites offer.
@@ -154,7 +155,7 @@ impl<'a> Security<'a> {
     /// Collects them. A version that lies in another suite as well counts: point releases take
     /// security updates over.
     pub(crate) fn of(read: &'a Suites) -> Self {
-        let is_security = |record: &&Record| {
+        let is_security = |record: &Record<'_>| {
             let archive = read.archives.get(usize::from(record.suite));
             archive.is_some_and(|archive| archive.suite.ends_with("-security"))
         };
@@ -168,8 +169,8 @@ impl<'a> Security<'a> {
     }
 
     /// True when a security suite has this version and it is newer than `old`.
-    pub(crate) fn renews(&self, record: &Record, old: &str) -> bool {
-        self.0.contains(&version_of(record)) && version::compare(&record.version, old).is_gt()
+    pub(crate) fn renews(&self, record: Record<'_>, old: &str) -> bool {
+        self.0.contains(&version_of(record)) && version::compare(record.version, old).is_gt()
     }
 }
 

@@ -2,46 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use baker_model::Digest;
-
-/// One package of an index.
-///
-/// Relations stay text: of tens of thousands of packages only a few hundred are ever looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Package name.
-    pub name: Box<str>,
-    /// Version.
-    pub version: Box<str>,
-    /// Architecture, `all` included.
-    pub architecture: Box<str>,
-    /// `Pre-Depends`.
-    pub pre_depends: Box<str>,
-    /// `Depends`.
-    pub depends: Box<str>,
-    /// `Recommends`.
-    pub recommends: Box<str>,
-    /// `Provides`.
-    pub provides: Box<str>,
-    /// `Conflicts`.
-    pub conflicts: Box<str>,
-    /// `Breaks`.
-    pub breaks: Box<str>,
-    /// `Essential: yes`.
-    pub essential: bool,
-    /// `Multi-Arch: allowed`.
-    pub multi_arch_allowed: bool,
-    /// `Priority`, 1 (required) to 6 (unknown); lower is taken first among equals.
-    pub priority: u8,
-    /// Path below the archive root.
-    pub path: Box<str>,
-    /// Size in bytes.
-    pub size: u64,
-    /// Digest.
-    pub sha256: Digest,
-    /// Number of the suite that it comes from, set by the reader's caller.
-    pub suite: u16,
-}
+use super::records::{Records, Row, TEXTS};
 
 /// An index cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +20,13 @@ pub enum IndexError {
         /// The field at fault.
         field: &'static str,
     },
+    /// The fields that are kept do not fit into 4 GiB.
+    #[error("the package index is larger than any that is known")]
+    TooLarge,
 }
 
-/// Fields taken, by place in [`Stanza::values`].
+/// Fields taken, by place in [`Stanza::values`]: first those that stay text. Whoever changes what is
+/// taken of an index counts [`super::cache::VERSION`] up.
 const FIELDS: [&str; 15] = [
     "Package",
     "Version",
@@ -72,13 +37,16 @@ const FIELDS: [&str; 15] = [
     "Provides",
     "Conflicts",
     "Breaks",
+    "Filename",
     "Essential",
     "Multi-Arch",
     "Priority",
-    "Filename",
     "Size",
     "SHA256",
 ];
+
+/// Place of the path among the fields.
+const PATH: usize = 9;
 
 #[derive(Default)]
 struct Stanza {
@@ -87,12 +55,13 @@ struct Stanza {
     line: u64,
 }
 
-/// Reads all stanzas of an index; memory used besides the records is one line and one stanza.
+/// Reads all stanzas of an index, whose packages get the number `suite`; memory used besides the
+/// records is one line and one stanza.
 ///
 /// # Errors
 /// The bytes cannot be read, or a stanza lacks a field that every package has.
-pub fn read(mut index: impl BufRead, suite: u16) -> Result<Vec<Record>, IndexError> {
-    let mut records = Vec::new();
+pub fn read(mut index: impl BufRead, suite: u16) -> Result<Records, IndexError> {
+    let (mut text, mut rows) = (String::new(), Vec::new());
     let mut stanza = Stanza::default();
     let mut line = Vec::new();
     loop {
@@ -100,16 +69,16 @@ pub fn read(mut index: impl BufRead, suite: u16) -> Result<Vec<Record>, IndexErr
         let length = index
             .read_until(b'\n', &mut line)
             .map_err(IndexError::Read)?;
-        let text = line.trim_ascii_end();
-        if text.is_empty() {
+        let trimmed = line.trim_ascii_end();
+        if trimmed.is_empty() {
             if !stanza.values[0].is_empty() || stanza.current.is_some() {
-                records.push(stanza.finish(suite)?);
+                rows.push(stanza.finish(&mut text, suite)?);
             }
             if length == 0 {
-                return Ok(records);
+                return Ok(Records::new(text, rows));
             }
         } else {
-            stanza.take(text)?;
+            stanza.take(trimmed)?;
         }
         stanza.line += 1;
     }
@@ -141,40 +110,39 @@ impl Stanza {
         Ok(())
     }
 
-    fn finish(&mut self, suite: u16) -> Result<Record, IndexError> {
-        for place in [0, 1, 2, 12] {
+    /// Puts the fields behind `text`; the row says where they lie.
+    fn finish(&mut self, text: &mut String, suite: u16) -> Result<Row, IndexError> {
+        for place in [0, 1, 2, PATH] {
             if self.values[place].is_empty() {
                 return Err(self.lacks(FIELDS[place]));
             }
         }
         let size = self.values[13].parse().map_err(|_| self.lacks("Size"))?;
         let sha256 = self.values[14].parse().map_err(|_| self.lacks("SHA256"))?;
-        let text = |place: usize| Box::from(self.values[place].as_str());
-        let record = Record {
-            name: text(0),
-            version: text(1),
-            architecture: text(2),
-            pre_depends: text(3),
-            depends: text(4),
-            recommends: text(5),
-            provides: text(6),
-            conflicts: text(7),
-            breaks: text(8),
-            essential: self.values[9] == "yes",
-            multi_arch_allowed: self.values[10] == "allowed",
-            priority: priority(&self.values[11]),
-            path: text(12),
-            size,
-            sha256,
-            suite,
-        };
         // A path that climbs could name a file of the mirror's host with a `file:` mirror.
-        if record.path.starts_with('/') || record.path.split('/').any(|part| part == "..") {
+        let path = &self.values[PATH];
+        if path.starts_with('/') || path.split('/').any(|part| part == "..") {
             return Err(self.lacks("Filename"));
         }
+        let end = |text: &str| u32::try_from(text.len()).map_err(|_| IndexError::TooLarge);
+        let mut bounds = [end(text)?; TEXTS + 1];
+        for (value, bound) in self.values.iter().zip(&mut bounds[1..]) {
+            text.push_str(value);
+            *bound = end(text)?;
+        }
+        let row = Row {
+            bounds,
+            size,
+            sha256,
+            priority: priority(&self.values[12]),
+            essential: self.values[10] == "yes",
+            multi_arch_allowed: self.values[11] == "allowed",
+            suite,
+            text: 0,
+        };
         self.values.iter_mut().for_each(String::clear);
         self.current = None;
-        Ok(record)
+        Ok(row)
     }
 
     fn lacks(&self, field: &'static str) -> IndexError {
@@ -220,14 +188,15 @@ mod tests {
         );
         let records = read(text.as_bytes(), 3).unwrap();
         assert_eq!(records.len(), 2);
-        assert_eq!(&*records[0].depends, "b, c");
-        assert!(records[0].essential && records[0].multi_arch_allowed);
+        let [first, second] = [0, 1].map(|place| records.get(place).unwrap());
         assert_eq!(
-            (records[0].size, records[0].priority, records[0].suite),
-            (12, 1, 3)
+            (first.name, first.depends, first.path),
+            ("a", "b, c", "pool/a.deb")
         );
+        assert!(first.essential && first.multi_arch_allowed);
+        assert_eq!((first.size, first.priority, first.suite), (12, 1, 3));
         assert_eq!(
-            &*records[1].depends, "",
+            second.depends, "",
             "nothing leaks from one stanza into the next"
         );
     }

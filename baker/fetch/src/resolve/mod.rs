@@ -30,7 +30,7 @@ use crate::debian::relation::RelationError;
 pub struct Policy<'a> {
     /// Architecture of the target, in Debian's words.
     pub architecture: &'a str,
-    /// Names of the suites, in the order of [`crate::debian::index::Record::suite`].
+    /// Names of the suites, in the order of [`crate::debian::records::Record::suite`].
     pub suites: &'a [String],
     /// Names that are taken as present.
     pub assumed: BTreeSet<&'a str>,

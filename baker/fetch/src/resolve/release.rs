@@ -95,7 +95,7 @@ impl Search<'_, '_> {
         for relation in &group.alternatives.relations {
             let named = self.universe.candidate(relation.name);
             let refused = named.filter(|named| {
-                let version = &self.universe.record(*named).version;
+                let version = self.universe.record(*named).version;
                 self.held.contains(named) && !relation.accepts(Some(version))
             });
             if let Some(refused) = refused {

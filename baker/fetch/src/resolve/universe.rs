@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::request::Request;
 use super::{Policy, ResolveError};
-use crate::debian::index::Record;
+use crate::debian::records::{Record, Records};
 use crate::debian::relation::{self, Alternatives, Relation};
 use baker_model::version;
 
@@ -21,7 +21,7 @@ pub struct PackageId(u32);
 /// As with apt, a name stands for its highest version in all suites together, unless a request
 /// asks for another one: an older version never slips in because it makes a set solvable.
 pub struct Universe<'a> {
-    records: &'a [Record],
+    records: &'a Records,
     policy: Policy<'a>,
     versions: HashMap<&'a str, Vec<PackageId>>,
     /// Versions that requests name.
@@ -68,27 +68,25 @@ impl<'a> Universe<'a> {
     /// # Errors
     /// A request that names nothing, or a Provides field that cannot be read.
     pub fn new(
-        records: &'a [Record],
+        records: &'a Records,
         policy: Policy<'a>,
         requests: &[Request<'a>],
     ) -> Result<Self, ResolveError> {
         let mut versions: HashMap<&str, Vec<PackageId>> = HashMap::with_capacity(records.len());
-        for (place, record) in (0..).zip(records) {
-            if *record.architecture == *policy.architecture || &*record.architecture == "all" {
+        for (place, record) in (0..).zip(records.iter()) {
+            if [policy.architecture, "all"].contains(&record.architecture) {
                 versions
-                    .entry(&record.name)
+                    .entry(record.name)
                     .or_default()
                     .push(PackageId(place));
             }
         }
-        let at = |id: PackageId| &records[id.0 as usize];
+        let at = |id: PackageId| record(records, id);
         for ids in versions.values_mut() {
             ids.sort_by(|left, right| {
                 let (left, right) = (at(*left), at(*right));
-                version::compare(&right.version, &left.version)
-                    .then_with(|| {
-                        (&*left.architecture == "all").cmp(&(&*right.architecture == "all"))
-                    })
+                version::compare(right.version, left.version)
+                    .then_with(|| (left.architecture == "all").cmp(&(right.architecture == "all")))
                     .then_with(|| left.suite.cmp(&right.suite))
             });
             ids.dedup_by(|later, first| at(*later).version == at(*first).version);
@@ -106,7 +104,7 @@ impl<'a> Universe<'a> {
         for request in requests {
             let id = universe.find(request)?;
             if request.version.is_some() {
-                universe.pinned.insert(&universe.record(id).name, id);
+                universe.pinned.insert(universe.name(id), id);
             }
         }
         // Another version may provide something else.
@@ -123,7 +121,7 @@ impl<'a> Universe<'a> {
     /// A Provides field cannot be read.
     pub fn hold(&mut self, held: impl IntoIterator<Item = PackageId>) -> Result<(), ResolveError> {
         let records = self.records;
-        let named = |id: PackageId| (&*records[id.0 as usize].name, id);
+        let named = |id: PackageId| (record(records, id).name, id);
         self.held = held.into_iter().map(named).collect();
         self.needs.borrow_mut().clear();
         self.index_providers()
@@ -131,11 +129,11 @@ impl<'a> Universe<'a> {
 
     fn index_providers(&mut self) -> Result<(), ResolveError> {
         let mut providers: HashMap<&str, Vec<_>> = HashMap::new();
-        for (place, record) in (0..).map(PackageId).zip(self.records) {
-            if record.provides.is_empty() || self.candidate(&record.name) != Some(place) {
+        for (place, record) in (0..).map(PackageId).zip(self.records.iter()) {
+            if record.provides.is_empty() || self.candidate(record.name) != Some(place) {
                 continue;
             }
-            for provided in self.parse(place, "Provides", &record.provides)? {
+            for provided in self.parse(place, "Provides", record.provides)? {
                 let Some(relation) = provided.relations.first() else {
                     continue;
                 };
@@ -163,7 +161,7 @@ impl<'a> Universe<'a> {
         let fits = |id: &&PackageId| {
             request
                 .version
-                .is_none_or(|version| *self.record(**id).version == *version)
+                .is_none_or(|version| self.record(**id).version == version)
         };
         versions
             .iter()
@@ -198,14 +196,14 @@ impl<'a> Universe<'a> {
 
     /// The record of a package.
     #[must_use]
-    pub fn record(&self, id: PackageId) -> &'a Record {
-        &self.records[id.0 as usize]
+    pub fn record(&self, id: PackageId) -> Record<'a> {
+        record(self.records, id)
     }
 
     /// Name of a package.
     #[must_use]
     pub fn name(&self, id: PackageId) -> &'a str {
-        &self.record(id).name
+        self.record(id).name
     }
 
     /// `1.9 in trixie`.
@@ -244,7 +242,7 @@ impl<'a> Universe<'a> {
             .records
             .iter()
             .filter(|record| record.essential)
-            .map(|r| &*r.name)
+            .map(|record| record.name)
             .collect();
         let candidates = names.into_iter().filter_map(|name| self.candidate(name));
         candidates.filter(|id| self.record(*id).essential).collect()
@@ -277,7 +275,7 @@ impl<'a> Universe<'a> {
 
     fn matching(&self, relation: &Relation<'_>) -> Vec<PackageId> {
         let real = self.candidate(relation.name);
-        let real = real.filter(|id| relation.accepts(Some(&self.record(*id).version)));
+        let real = real.filter(|id| relation.accepts(Some(self.record(*id).version)));
         let provided = self.providers.get(relation.name).into_iter().flatten();
         let provided = provided
             .filter(|(_, version)| relation.accepts(*version))
@@ -286,10 +284,10 @@ impl<'a> Universe<'a> {
         ids.sort_by_key(|id| {
             let record = self.record(*id);
             (
-                *record.name != *relation.name,
+                record.name != relation.name,
                 Reverse(record.essential),
                 record.priority,
-                &record.name,
+                record.name,
             )
         });
         ids.dedup();
@@ -307,9 +305,9 @@ impl<'a> Universe<'a> {
         let record = self.record(id);
         let mut groups = Vec::new();
         let wanted = [
-            ("Pre-Depends", &record.pre_depends, true),
-            ("Depends", &record.depends, true),
-            ("Recommends", &record.recommends, self.policy.recommends),
+            ("Pre-Depends", record.pre_depends, true),
+            ("Depends", record.depends, true),
+            ("Recommends", record.recommends, self.policy.recommends),
         ];
         for (field, value, _) in wanted.into_iter().filter(|(_, _, wanted)| *wanted) {
             let parsed = self.parse(id, field, value)?;
@@ -320,7 +318,7 @@ impl<'a> Universe<'a> {
             );
         }
         let mut against = Vec::new();
-        for (field, value) in [("Conflicts", &record.conflicts), ("Breaks", &record.breaks)] {
+        for (field, value) in [("Conflicts", record.conflicts), ("Breaks", record.breaks)] {
             for alternatives in self.parse(id, field, value)? {
                 let hit = alternatives
                     .relations
@@ -366,4 +364,10 @@ impl<'a> Universe<'a> {
             source,
         })
     }
+}
+
+/// An id comes from the records that it is looked up in.
+fn record<'a>(records: &'a Records, id: PackageId) -> Record<'a> {
+    let found = records.get(id.0 as usize);
+    found.expect("an id is a place in its records")
 }

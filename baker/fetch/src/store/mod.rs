@@ -16,6 +16,7 @@ mod scratch;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use baker_model::object::ReadSeek;
 use baker_model::{Digest, Digester, Interrupt, ObjectError, Objects};
@@ -133,6 +134,27 @@ impl Store {
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// Keeps the result of a stage at `path` below [`Store::stages`], in one step. It has to be
+    /// checked when it is read: this does not wait for the disk.
+    ///
+    /// # Errors
+    /// Writing fails; what was there stays.
+    pub(crate) fn keep_result(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut scratch = Scratch::temporary(&self.root.join("tmp"))?;
+        if let Err(error) = scratch.append(bytes) {
+            scratch.discard();
+            return Err(error);
+        }
+        scratch.place(path)
+    }
+
+    /// Notes that a file of the store was used now: what is unused for long is forgotten first.
+    pub(crate) fn note_use(&self, path: &Path) {
+        let noted = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+        // A store that is only read, or belongs to somebody else, forgets by other notes.
+        drop(noted);
     }
 
     /// Where the object lies, or would.

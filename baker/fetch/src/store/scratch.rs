@@ -150,6 +150,18 @@ impl Scratch {
         })
     }
 
+    /// Puts the file at `target` without waiting for the disk: for what is checked when it is read
+    /// and can be made anew, such as after a loss of power.
+    pub(super) fn place(self, target: &Path) -> Result<(), StoreError> {
+        let readonly = self.file.set_permissions(Permissions::from_mode(0o444));
+        let placed = readonly.and_then(|()| fs::rename(&self.path, target));
+        placed.map_err(|source| {
+            let error = self.fail("publish", source);
+            self.discard();
+            error
+        })
+    }
+
     /// Removes the file.
     pub fn discard(self) {
         // What cannot be removed now is removed when the store is opened next.
