@@ -2,11 +2,12 @@
 //!
 //! A child is this test binary itself, told by the environment to play a part.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use baker_fetch::{FetchOptions, Store};
+use baker_fetch::{Act, FetchOptions, Policy, Presence, Roots, Store};
 use baker_model::{Digest, Interrupt, Lock, Silent};
 use baker_tests::archive::Suite;
 use baker_tests::deb::{Compression, Deb};
@@ -42,6 +43,21 @@ fn plays_its_part_when_told() {
                 store.put(&mut content(number).as_slice()).unwrap();
             }
         }
+        ["use", store, seed] => use_store(Path::new(store), seed.parse().unwrap()),
+        ["collect", store] => {
+            let store = Store::open(Path::new(store)).unwrap();
+            let roots = Roots::default();
+            let policy = Policy {
+                roots: &roots,
+                now: SystemTime::now(),
+                keep_newer_than: None,
+                max_size: Some(0),
+                act: Act::Remove,
+            };
+            loop {
+                store.collect(&policy, &Interrupt::new()).unwrap();
+            }
+        }
         ["fetch", store, url, keyring, lock] => {
             let store = Store::open(Path::new(store)).unwrap();
             let sources = patient(url, Path::new(keyring)).unwrap();
@@ -55,6 +71,32 @@ fn plays_its_part_when_told() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What bakers do with a store: they look for what they need and make what is not there; once
+/// found or made, it has to stay.
+fn use_store(root: &Path, seed: u32) {
+    const OBJECTS: u32 = 24;
+    for round in 0..6 {
+        let store = Store::open(root).unwrap();
+        let mut mine = Vec::new();
+        for step in 0..OBJECTS {
+            let bytes = small((step * 7 + seed) % OBJECTS);
+            let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+            if store.presence(&digest, size).unwrap() != Presence::Present {
+                assert_eq!(store.put_bytes(&bytes).unwrap(), digest);
+            }
+            mine.push((digest, size));
+            for (digest, size) in &mine {
+                let found = store.open_verified(digest, *size);
+                found.unwrap_or_else(|error| panic!("round {round}, step {step}: {error}"));
+            }
+        }
+    }
+}
+
+fn small(number: u32) -> Vec<u8> {
+    number.to_le_bytes().repeat(500)
 }
 
 fn content(number: u32) -> Vec<u8> {
@@ -98,6 +140,48 @@ fn a_killed_writer_leaves_only_whole_objects() {
     let before = assert_sound(&root);
     store.put_bytes(b"and it still works").unwrap();
     assert_eq!(assert_sound(&root), before + 1);
+}
+
+#[test]
+fn bakers_and_collectors_share_a_store() {
+    for bakers in [2, 8] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("store");
+        let store = Store::open(&root).unwrap();
+        for number in 0..24 {
+            let digest = store.put_bytes(&small(number)).unwrap();
+            let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            let file = File::open(store.path(&digest)).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        drop(store);
+        let mut collectors = [0, 1].map(|_| child(&format!("collect|{}", root.display())));
+        let parts = (0..bakers).map(|seed| child(&format!("use|{}|{seed}", root.display())));
+        let parts: Vec<Child> = parts.collect();
+        let ended = parts.into_iter().map(|mut part| part.wait().unwrap());
+        let ended: Vec<bool> = ended.map(|status| status.success()).collect();
+        for collector in &mut collectors {
+            assert_eq!(collector.try_wait().unwrap(), None, "a collector failed");
+            collector.kill().unwrap();
+            collector.wait().unwrap();
+        }
+        assert_eq!(ended, vec![true; ended.len()], "{bakers} bakers");
+        assert_sound(&root);
+        let store = Store::open(&root).unwrap();
+        let left = std::fs::read_dir(root.join("tmp")).unwrap().count();
+        assert_eq!(left, 0, "nothing half-written is left");
+        // Everybody is gone, so nothing is in use.
+        let roots = Roots::default();
+        let policy = Policy {
+            roots: &roots,
+            now: SystemTime::now(),
+            keep_newer_than: None,
+            max_size: Some(0),
+            act: Act::Remove,
+        };
+        let collected = store.collect(&policy, &Interrupt::new()).unwrap();
+        assert_eq!((collected.kept, collected.in_use), (0, 0));
+    }
 }
 
 /// A world with ten larger packages behind a slow mirror.

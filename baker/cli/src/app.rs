@@ -70,6 +70,9 @@ enum Command {
     Channel(commands::channel::Command),
     /// Say that a release must not be used any more
     Withdraw(commands::withdraw::Args),
+    /// Show what the store holds, and remove what nobody needs any more
+    #[command(subcommand)]
+    Store(commands::store::Command),
     /// Damage a release bit by bit and show who notices
     Drill(commands::drill::Args),
     /// Print the JSON Schema of recipes, for editors
@@ -124,6 +127,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Promote(args) => commands::promote::run(&args, context),
         Command::Channel(command) => commands::channel::run(&command, context),
         Command::Withdraw(args) => commands::withdraw::run(&args, context),
+        Command::Store(command) => commands::store::run(&command, context),
         Command::Drill(args) => commands::drill::run(&args, context),
         Command::Schema(args) => commands::schema::run(&args, context),
         Command::Completions(args) => commands::completions::run(&args, context),

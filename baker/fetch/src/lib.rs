@@ -28,6 +28,6 @@ pub use fetch::{Check, FetchError, FetchOptions, Fetched, check, fetch};
 pub use lock::{LockError, LockRequest, Parent, Updated, lock, update, why};
 pub use resolve::{ResolveError, Why};
 pub use sources::{Patience, Sources, SourcesError};
-pub use store::{Presence, Store, StoreError};
+pub use store::{Act, Collected, Policy, Presence, Roots, RootsError, Store, StoreError};
 pub use transfer::{Alteration, DownloadError};
 pub use update::{Cause, Change, Moves};

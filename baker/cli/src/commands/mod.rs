@@ -21,6 +21,7 @@ pub mod run;
 pub mod schema;
 pub mod shell;
 pub mod sign;
+pub mod store;
 mod template;
 pub mod test;
 pub mod verify;

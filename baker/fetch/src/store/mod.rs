@@ -5,23 +5,35 @@
 //! partial/abcd...      downloads under way or cut off, resumed by whoever comes next
 //! tmp/                 other writes under way, removed by the next who opens the store
 //! stages/              results of stages by the key of their inputs (kept by the caller)
+//! sessions/            a locked file for every open store
+//! sweep                locked by whoever marks a use, or removes
 //! ```
 //!
 //! An object appears under its name only by a rename after its bytes are on the disk, so a reader
 //! never sees half of one, however the writer ended. Files being written are locked (flock); the
-//! lock ends with the process. Several bakers can use one store at once.
+//! lock ends with the process. Several bakers can use one store at once, and the store can be tidied
+//! up meanwhile: the time of a file or of an entry of `stages` says when it was used last.
 
+mod collect;
+mod roots;
 mod scratch;
+mod session;
+mod survey;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use baker_model::object::ReadSeek;
-use baker_model::{Digest, Digester, Interrupt, ObjectError, Objects};
+use baker_model::{Digest, Digester, Interrupt, Lock, ObjectError, Objects};
 
+use session::Session;
+
+pub use collect::{Act, Collected, Policy};
+pub use roots::{Roots, RootsError};
 pub use scratch::Scratch;
+pub use survey::{Entry, Kind};
 
 /// Bytes copied or hashed at a time.
 const BUFFER: usize = 256 * 1024;
@@ -30,6 +42,7 @@ const BUFFER: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    session: Option<Arc<Session>>,
 }
 
 /// The store could not do what was asked.
@@ -102,9 +115,6 @@ impl Store {
     /// # Errors
     /// The folders cannot be made.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let store = Self {
-            root: root.to_owned(),
-        };
         for folder in ["objects", "partial", "tmp", "stages"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| StoreError::File {
@@ -114,7 +124,11 @@ impl Store {
             })?;
         }
         scratch::remove_abandoned(&root.join("tmp"));
-        Ok(store)
+        scratch::remove_abandoned(&root.join("sessions"));
+        Ok(Self {
+            root: root.to_owned(),
+            session: Session::begin(root).map(Arc::new),
+        })
     }
 
     /// The folder of the store.
@@ -150,11 +164,34 @@ impl Store {
         scratch.place(path)
     }
 
-    /// Notes that a file of the store was used now: what is unused for long is forgotten first.
-    pub(crate) fn note_use(&self, path: &Path) {
-        let noted = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
-        // A store that is only read, or belongs to somebody else, forgets by other notes.
-        drop(noted);
+    /// Marks a file or folder of the store as used, and so as not to be collected while this store is
+    /// open. False when it is not there.
+    pub fn note_use(&self, path: &Path) -> bool {
+        let _in_step = session::in_step(&self.root);
+        let Ok(file) = File::open(path) else {
+            return false;
+        };
+        if let Some(session) = &self.session {
+            session.mark(&file);
+        }
+        true
+    }
+
+    /// Marks every input that a lock names as used, so that none is collected while this store is
+    /// open. What is not there is passed over: whoever reads it will miss it.
+    pub fn claim(&self, lock: &Lock) {
+        let packages = lock.all_packages().map(|package| package.sha256);
+        let files = lock.files.iter().map(|file| file.sha256);
+        for digest in packages.chain(files) {
+            self.note_use(&self.path(&digest));
+        }
+    }
+
+    /// Makes a file that was written the object of this digest.
+    pub(crate) fn publish(&self, scratch: Scratch, digest: &Digest) -> Result<(), StoreError> {
+        // A collector must not take the new object for the old one of the same name.
+        let _in_step = session::in_step(&self.root);
+        scratch.publish(&self.path(digest))
     }
 
     /// Where the object lies, or would.
@@ -164,14 +201,20 @@ impl Store {
         self.root.join("objects").join(&name[..2]).join(name)
     }
 
-    /// Looks whether an object of this size is there, without reading it.
+    /// Looks whether an object of this size is there, without reading it. One that is stays as long
+    /// as this store is open.
     ///
     /// # Errors
     /// The folder cannot be looked into.
     pub fn presence(&self, digest: &Digest, size: u64) -> Result<Presence, StoreError> {
         let path = self.path(digest);
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == size => Ok(Presence::Present),
+            Ok(metadata) if metadata.len() == size => {
+                Ok(match self.keep_present(&path, &metadata) {
+                    true => Presence::Present,
+                    false => Presence::Missing,
+                })
+            }
             Ok(metadata) => Ok(Presence::WrongSize {
                 found: metadata.len(),
             }),
@@ -182,6 +225,15 @@ impl Store {
                 source,
             }),
         }
+    }
+
+    /// Sees to it that a file that was just found is not collected; false when it was, just now.
+    fn keep_present(&self, path: &Path, metadata: &fs::Metadata) -> bool {
+        let is_marked = |session: &Arc<Session>| {
+            let used = metadata.modified();
+            used.is_ok_and(|used| used >= session.start())
+        };
+        self.session.as_ref().is_none_or(is_marked) || self.note_use(path)
     }
 
     /// Stores all bytes of `reader`; gives their digest and number.
@@ -213,7 +265,7 @@ impl Store {
             size += length as u64;
         }
         let digest = digester.finish();
-        scratch.publish(&self.path(&digest))?;
+        self.publish(scratch, &digest)?;
         Ok((digest, size))
     }
 
@@ -252,6 +304,9 @@ impl Store {
             io::ErrorKind::NotFound => StoreError::Missing { digest: *digest },
             _ => fail("open", source),
         })?;
+        if let Some(session) = &self.session {
+            session.mark(&file);
+        }
         let (found, found_size) = hash(&mut file).map_err(|source| fail("read", source))?;
         if found != *digest || found_size != size {
             return Err(StoreError::Altered {
@@ -297,7 +352,12 @@ impl Store {
 impl Objects for Store {
     fn open(&self, digest: &Digest) -> Result<Box<dyn ReadSeek>, ObjectError> {
         match File::open(self.path(digest)) {
-            Ok(file) => Ok(Box::new(BufReader::with_capacity(BUFFER, file))),
+            Ok(file) => {
+                if let Some(session) = &self.session {
+                    session.mark(&file);
+                }
+                Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(ObjectError::Missing { digest: *digest })
             }

@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use baker_model::{Digester, Interrupt};
 
@@ -14,7 +14,7 @@ use super::{StoreError, copy};
 /// How long to wait before looking again whether another process has let go of a file.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// A file being written. **Without [`Scratch::publish`] it never becomes an object.**
+/// A file being written. **Unless the store publishes it, it never becomes an object.**
 #[derive(Debug)]
 pub struct Scratch {
     file: File,
@@ -90,6 +90,12 @@ impl Scratch {
         &self.path
     }
 
+    /// Gives the file the time of now, and says which that is.
+    pub(super) fn date(&self) -> io::Result<SystemTime> {
+        self.file.set_modified(SystemTime::now())?;
+        self.file.metadata()?.modified()
+    }
+
     /// The digester over what is already there, and how much that is; the next bytes go after it.
     ///
     /// # Errors
@@ -131,9 +137,11 @@ impl Scratch {
     ///
     /// # Errors
     /// One of these steps fails; there is no object then.
-    pub fn publish(self, target: &Path) -> Result<(), StoreError> {
+    pub(super) fn publish(self, target: &Path) -> Result<(), StoreError> {
         let folder = target.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(|source| self.fail("publish", source))?;
+        // A download that was complete already has an old time, and would look long unused.
+        self.date().map_err(|source| self.fail("date", source))?;
         let readonly = Permissions::from_mode(0o444);
         self.file
             .set_permissions(readonly)
@@ -203,7 +211,12 @@ pub(super) fn remove_abandoned(folder: &Path) {
         let path = entry.path();
         let free = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
         if free {
-            drop(fs::remove_file(path));
+            // Folders are those of a collector that was killed.
+            let is_folder = path.is_dir();
+            drop(match is_folder {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            });
         }
     }
 }

@@ -156,7 +156,7 @@ impl<'a> Downloader<'a> {
             return Ok(Arrival::Stored);
         }
         self.fill(wanted, &mut scratch)?;
-        scratch.publish(&self.store.path(&wanted.sha256))?;
+        self.store.publish(scratch, &wanted.sha256)?;
         Ok(Arrival::Downloaded)
     }
 

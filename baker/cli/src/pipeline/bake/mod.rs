@@ -146,6 +146,7 @@ pub fn bake(
 ) -> Result<Draft, Failure> {
     formats::check(request)?;
     let store = context.store()?;
+    store.claim(request.lock);
     let baking = Baking::new(request, &store, work.path(), context);
     materials::keep_local(request.folder, request.lock, baking.store)
         .map_err(|error| baking.failed(error))?;

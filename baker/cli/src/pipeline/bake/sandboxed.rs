@@ -79,11 +79,12 @@ pub(super) struct Opened {
 impl Baking<'_> {
     /// What an earlier run with the same inputs gave; none when there is none, or not any more.
     pub(super) fn kept(&self, key: &Digest) -> Option<Layer> {
-        let text = fs::read(self.layer_path(key)).ok()?;
+        let path = self.layer_path(key);
+        let text = fs::read(&path).ok()?;
         let layer: Layer = serde_json::from_slice(&text).ok()?;
         let Stored { digest, size } = layer.stored;
         let presence = self.store.presence(&digest, size).ok()?;
-        (presence == baker_fetch::Presence::Present).then_some(layer)
+        (presence == baker_fetch::Presence::Present && self.store.note_use(&path)).then_some(layer)
     }
 
     /// The same, unless everything is to be made anew.
