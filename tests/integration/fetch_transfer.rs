@@ -87,15 +87,74 @@ fn a_download_that_was_cut_off_goes_on_where_it_ended() {
     assert_complete(&world, &lock);
 }
 
-/// A library that is as large packed as unpacked, so that half of it can be sent.
+#[test]
+fn a_second_run_takes_up_what_the_first_one_left() {
+    for noise in [300_000, 9_000_000] {
+        let (world, mirror, lock) = served(&library_of(noise));
+        let cut = noise / 3;
+        mirror.plan(DEB, Fault::Cut(cut), 1);
+        mirror.plan(DEB, Fault::Status(503), 2);
+        let error = world.fetch(&lock).unwrap_err().to_string();
+        assert!(error.contains("503"), "{error}");
+        world.fetch(&lock).unwrap();
+        assert_complete(&world, &lock);
+        let last = requests(&mirror).pop();
+        assert_eq!(
+            last,
+            Some(format!(" from {cut}")),
+            "only the rest is fetched"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_was_another_one_in_the_first_run_is_fetched_anew() {
+    for noise in [300_000, 9_000_000] {
+        let (world, mirror, lock) = served(&library_of(noise));
+        let package = lock.packages.iter().find(|p| p.name == "libhello").unwrap();
+        let file = world.archive().join(&package.path);
+        let right = std::fs::read(&file).unwrap();
+        std::fs::write(&file, vec![7; right.len()]).unwrap();
+        mirror.plan(DEB, Fault::Cut(100_000), 1);
+        mirror.plan(DEB, Fault::Status(503), 2);
+        world.fetch(&lock).unwrap_err();
+        std::fs::write(&file, right).unwrap();
+        world.fetch(&lock).unwrap();
+        assert_complete(&world, &lock);
+        let log = requests(&mirror);
+        let expected = [" from 100000", " from 0"];
+        assert_eq!(log[log.len() - 2..], expected, "{log:?}");
+    }
+}
+
+#[test]
+fn ranges_that_the_server_gets_wrong_are_asked_for_only_once() {
+    for fault in [Fault::WrongRange, Fault::RangeRefused] {
+        let (world, mirror, lock) = served(&incompressible());
+        mirror.plan(DEB, Fault::Cut(10_000), 1);
+        mirror.plan(DEB, fault, usize::MAX);
+        world
+            .fetch(&lock)
+            .unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+        assert_complete(&world, &lock);
+        let expected = [" from 0", " from 10000", " from 0"];
+        assert_eq!(requests(&mirror), expected, "{fault:?}");
+    }
+}
+
 fn incompressible() -> Suite {
+    library_of(300_000)
+}
+
+/// A library that is as large packed as unpacked, so that half of it can be sent.
+fn library_of(size: usize) -> Suite {
     use baker_tests::deb::{Compression, Deb};
     let mut number = 1_u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         number.to_be_bytes()[0]
     })
-    .take(300_000)
+    .take(size)
     .collect();
     let library = Deb::new("libhello", "1.2").file("/usr/lib/libhello.so", 0o644, noise);
     suite().package(library.compression(Compression::None))

@@ -25,6 +25,10 @@ pub enum Fault {
     Slow(Duration),
     /// `Range` is ignored.
     NoRange,
+    /// `Range` is answered with another one.
+    WrongRange,
+    /// `Range` is refused, as by a server whose file is shorter by now.
+    RangeRefused,
     /// Nothing is answered for this long.
     Silent(Duration),
 }
@@ -181,10 +185,11 @@ fn answer(
     }
     let (total, mut head) = (bytes.len(), format!("HTTP/1.1 {status} X\r\n"));
     let ranged = start > 0 && status == 200 && fault != Some(Fault::NoRange);
-    if ranged && start >= total {
+    if ranged && (start >= total || fault == Some(Fault::RangeRefused)) {
         head = "HTTP/1.1 416 X\r\n".to_owned();
         bytes.clear();
     } else if ranged {
+        let start = start - usize::from(fault == Some(Fault::WrongRange));
         bytes.drain(..start);
         head = format!(
             "HTTP/1.1 206 X\r\nContent-Range: bytes {start}-{}/{total}\r\n",

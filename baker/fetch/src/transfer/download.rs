@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use baker_model::{Digest, Event, Interrupt, Listener};
+use baker_model::{Digest, Digester, Event, Interrupt, Listener};
 
+use super::hasher::Hasher;
 use super::transport::{TransferError, Transport};
 use crate::sources::Sources;
 use crate::store::{Presence, Scratch, Store, StoreError};
@@ -174,10 +175,9 @@ impl<'a> Downloader<'a> {
         let mut bytes = Vec::new();
         self.try_mirrors(what, archive, path, |this, url| {
             let mut body = this.transport.open(url, 0, this.interrupt)?;
-            let mut chunk = Vec::new();
             bytes.clear();
             loop {
-                body.next(&mut chunk)?;
+                let chunk = body.next()?;
                 if chunk.is_empty() {
                     return Ok(true);
                 }
@@ -252,15 +252,24 @@ impl<'a> Downloader<'a> {
             scratch.restart()?;
             (digester, size) = scratch.resume()?;
         }
+        let mut hasher = Hasher::new(digester, wanted.size.saturating_sub(size));
         if size < wanted.size || wanted.size == 0 {
-            let mut body = self.transport.open(url, size, self.interrupt)?;
+            let mut body = match self.transport.open(url, size, self.interrupt) {
+                // With another file on the server, or a proxy that knows no ranges, the same
+                // request would fail again: the next one asks for everything.
+                Err(TransferError::Range { reason }) => {
+                    scratch.restart()?;
+                    return Err(TransferError::Failed { reason }.into());
+                }
+                other => other?,
+            };
             if body.start != size {
                 scratch.restart()?;
-                (digester, size) = scratch.resume()?;
+                size = 0;
+                hasher = Hasher::new(Digester::new(), wanted.size);
             }
-            let mut chunk = Vec::new();
             loop {
-                body.next(&mut chunk)?;
+                let chunk = body.next()?;
                 if chunk.is_empty() {
                     break;
                 }
@@ -271,7 +280,7 @@ impl<'a> Downloader<'a> {
                         size: wanted.size + 1,
                     });
                 }
-                digester.update(&chunk);
+                hasher.update(chunk.clone());
                 scratch.append(&chunk)?;
                 // Bytes fetched twice count once, or a bar would overrun.
                 let by = size.saturating_sub(*reported);
@@ -284,7 +293,7 @@ impl<'a> Downloader<'a> {
                 }
             }
         }
-        let found = digester.finish();
+        let found = hasher.finish();
         match found == wanted.sha256 {
             true => Ok(Try::Complete),
             false => Ok(Try::Altered {

@@ -1,6 +1,7 @@
 //! From mirrors into the store.
 
 mod download;
+mod hasher;
 mod transport;
 
 pub use download::{Alteration, DownloadError, Downloader, Wanted};

@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use baker_model::Interrupt;
+use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode};
 use tokio::runtime::Runtime;
@@ -42,6 +43,13 @@ pub enum TransferError {
     Refused {
         /// The HTTP status.
         status: u16,
+    },
+    /// The server has no such range of the file, or sent another one; trying again from the start
+    /// may help.
+    #[error("{reason}")]
+    Range {
+        /// What the server said.
+        reason: String,
     },
     /// The network or the server failed; trying again may help.
     #[error("{reason}")]
@@ -120,9 +128,13 @@ impl Transport {
                 StatusCode::OK => 0,
                 StatusCode::PARTIAL_CONTENT => range_start(&response)
                     .filter(|at| *at == start)
-                    .ok_or(TransferError::Failed {
+                    .ok_or(TransferError::Range {
                         reason: "the server sent another range".to_owned(),
                     })?,
+                StatusCode::RANGE_NOT_SATISFIABLE => {
+                    let reason = "the server has no such range".to_owned();
+                    return Err(TransferError::Range { reason });
+                }
                 StatusCode::NOT_FOUND | StatusCode::GONE => return Err(TransferError::NotFound),
                 status if retryable(status) => {
                     let reason = format!("the server answered {}", status.as_u16());
@@ -148,16 +160,16 @@ impl Transport {
 }
 
 impl Body<'_> {
-    /// The next bytes, at most as many as fit into `buffer`; empty at the end.
+    /// The next bytes; empty at the end.
     ///
     /// # Errors
     /// The connection breaks or falls silent, or a person asked to stop.
-    pub fn next(&mut self, buffer: &mut Vec<u8>) -> Result<(), TransferError> {
-        buffer.clear();
+    pub fn next(&mut self) -> Result<Bytes, TransferError> {
         match &mut self.source {
             Source::File(file) => {
-                let read = file.take(super::BUFFER).read_to_end(buffer);
-                read.map(|_| ())
+                let mut bytes = Vec::new();
+                let read = file.take(super::BUFFER).read_to_end(&mut bytes);
+                read.map(|_| bytes.into())
                     .map_err(|error| TransferError::failed(&error))
             }
             Source::Http {
@@ -171,11 +183,10 @@ impl Body<'_> {
                     .map_err(|error| TransferError::failed(&error.without_url()))?
                 {
                     if !chunk.is_empty() {
-                        buffer.extend_from_slice(&chunk);
-                        break;
+                        return Ok(chunk);
                     }
                 }
-                Ok(())
+                Ok(Bytes::new())
             }
         }
     }
@@ -247,14 +258,8 @@ fn wait<T>(
 }
 
 fn retryable(status: StatusCode) -> bool {
-    // 416: our partial file is longer than the server's; the caller starts anew.
     status.is_server_error()
-        || [
-            StatusCode::TOO_MANY_REQUESTS,
-            StatusCode::REQUEST_TIMEOUT,
-            StatusCode::RANGE_NOT_SATISFIABLE,
-        ]
-        .contains(&status)
+        || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status)
 }
 
 /// `bytes 100-199/200` begins at 100.
