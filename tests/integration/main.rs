@@ -39,6 +39,7 @@ mod self_update;
 mod settings;
 mod slots;
 mod start;
+mod store;
 mod tidy;
 mod unprivileged;
 mod verdicts;
