@@ -189,6 +189,7 @@ impl Store {
 
     /// Makes a file that was written the object of this digest.
     pub(crate) fn publish(&self, scratch: Scratch, digest: &Digest) -> Result<(), StoreError> {
+        scratch.seal()?;
         // A collector must not take the new object for the old one of the same name.
         let _in_step = session::in_step(&self.root);
         scratch.publish(&self.path(digest))

@@ -133,13 +133,8 @@ impl Scratch {
             .map_err(|source| self.fail("write", source))
     }
 
-    /// Makes the file the object at `target`: synced, read-only, renamed.
-    ///
-    /// # Errors
-    /// One of these steps fails; there is no object then.
-    pub(super) fn publish(self, target: &Path) -> Result<(), StoreError> {
-        let folder = target.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(|source| self.fail("publish", source))?;
+    /// Brings the file to the disk, read-only and with the time of now.
+    pub(super) fn seal(&self) -> Result<(), StoreError> {
         // A download that was complete already has an old time, and would look long unused.
         self.date().map_err(|source| self.fail("date", source))?;
         let readonly = Permissions::from_mode(0o444);
@@ -148,7 +143,13 @@ impl Scratch {
             .map_err(|source| self.fail("protect", source))?;
         self.file
             .sync_all()
-            .map_err(|source| self.fail("sync", source))?;
+            .map_err(|source| self.fail("sync", source))
+    }
+
+    /// Makes the file, sealed before, the object at `target`.
+    pub(super) fn publish(self, target: &Path) -> Result<(), StoreError> {
+        let folder = target.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(|source| self.fail("publish", source))?;
         fs::rename(&self.path, target).map_err(|source| self.fail("publish", source))?;
         let sync = File::open(folder).and_then(|folder| folder.sync_all());
         sync.map_err(|source| StoreError::File {
