@@ -69,6 +69,7 @@ fn assembled(
     let mut assembled = assemble::assemble(assemble::Request {
         lock,
         inputs: packages,
+        keep: None,
         spool,
         threads: THREADS,
         limits: Limits::default(),
@@ -94,6 +95,7 @@ fn image(tree: &Tree, contents: &Memory) -> Result<Vec<u8>> {
         &erofs::Request {
             tree,
             contents,
+            parcels: None,
             options: &options,
             interrupt: &Interrupt::new(),
             progress: &|_| {},
