@@ -190,7 +190,7 @@ fn what_is_kept_and_damaged_is_made_again_or_named() {
     kitchen.damage("draft-");
     assert!(kitchen.damage("unpacked-") > 30);
     let said = kitchen.run(&["bake", "recipe", "--to", "unpacked"]);
-    said.assert(5, &["unpacked-", "is altered", "baker bake --anew"]);
+    said.assert(5, &["unpacked-", "in the store is altered", "remove it"]);
     assert_eq!(fs::read_dir(kitchen.path("unpacked")).unwrap().count(), 0);
     kitchen.bake("mended", &["--anew"]);
     assert!(kitchen.disk("mended") == disk);

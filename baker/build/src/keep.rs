@@ -6,12 +6,14 @@
 //! ```
 //! A book is written to a nameless file and gets its name when it is whole, so nobody sees half of
 //! one. Its index is checked when it is opened; its contents are checked by those who read them,
-//! since the index names their digests. A book that is damaged counts as not there.
+//! since the index names their digests. A book that is damaged counts as not there, and so does one
+//! that another user could have written: nobody has signed it.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use baker_model::{Digest, Digester};
@@ -106,6 +108,10 @@ impl Keep {
         }
         let path = self.path(kind, key);
         let mut file = File::open(&path).ok()?;
+        let metadata = file.metadata().ok()?;
+        if metadata.uid() != own_user()? || metadata.mode() & 0o022 != 0 {
+            return None;
+        }
         let index = postcard::from_bytes(&index(&mut file).ok()??).ok()?;
         // Whoever clears up goes by the time of the last use.
         file.set_modified(SystemTime::now()).ok()?;
@@ -137,6 +143,12 @@ impl Keep {
     fn path(&self, kind: &str, key: &Digest) -> PathBuf {
         self.folder.join(format!("{kind}-{key}"))
     }
+}
+
+/// The user whom files that we make belong to; none where the system does not say so.
+fn own_user() -> Option<u32> {
+    static USER: OnceLock<Option<u32>> = OnceLock::new();
+    *USER.get_or_init(|| Some(fs::metadata("/proc/self").ok()?.uid()))
 }
 
 /// The index of a book as bytes; none when the file is no whole book.
@@ -272,7 +284,6 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::Path;
 
     use super::*;
@@ -325,6 +336,9 @@ mod tests {
         for length in 0..whole.len() {
             assert!(!opens(&whole[..length]), "cut to {length} bytes");
         }
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        assert!(!opens(&whole), "anybody may have written it");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         for at in "contents".len()..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;

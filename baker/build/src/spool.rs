@@ -38,8 +38,7 @@ impl SpoolFull {
 /// Bytes that a kept file lends are not those that were put there.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} is altered: it was kept by an earlier bake and is none of the inputs; remove it, or make \
-     everything anew: baker bake --anew",
+    "{} in the store is altered; remove it and bake again: it is made anew then",
     path.display()
 )]
 pub struct Altered {
@@ -243,6 +242,6 @@ mod tests {
         assert_eq!(spool.read(&content(seven)).unwrap(), [7; 5000]);
         assert_eq!(spool.source(&seven), Some(lender.source));
         let error = spool.read(&content(nine)).unwrap_err().to_string();
-        assert!(error.contains("lender is altered"), "{error}");
+        assert!(error.contains("lender in the store is altered"), "{error}");
     }
 }

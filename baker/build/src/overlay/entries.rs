@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use baker_model::lock::FileLock;
 use baker_model::recipe::{FileEntry, FileSource, Mode, Recipe};
-use baker_model::tree::{Content, Kind, Metadata, Node, Origin, TreePath};
-use baker_model::{Digester, Lock, Tree};
+use baker_model::tree::{Content, INLINE_LIMIT, Kind, Metadata, Node, Origin, TreePath};
+use baker_model::{Digest, Digester, Lock, Tree};
 
 use super::OverlayError;
 use super::accounts::Accounts;
 use crate::assemble::{Difference, Fingerprint, landing};
+use crate::spool::Lender;
 use crate::{Spool, links};
 
 /// What [`files`] needs.
@@ -23,6 +25,8 @@ pub struct Request<'a> {
     pub lock: &'a Lock,
     /// Where a local file lies.
     pub locate: &'a dyn Fn(&str) -> PathBuf,
+    /// Where the store has the bytes of a digest, or would.
+    pub stored: &'a dyn Fn(&Digest) -> PathBuf,
     /// Takes the contents of larger files.
     pub spool: &'a Spool,
 }
@@ -140,9 +144,30 @@ fn content(
             let locked = locked.ok_or_else(|| OverlayError::NotLocked {
                 file: file.to_owned(),
             })?;
-            local(locked, path, request)
+            match lent(locked, request) {
+                Some(content) => Ok(content),
+                None => local(locked, path, request),
+            }
         }
     }
+}
+
+/// The content of a large local file, out of the store: nobody copies it. Whoever reads all of it
+/// compares it with the digest that the lock names.
+fn lent(locked: &FileLock, request: &Request<'_>) -> Option<Content> {
+    let (digest, size) = (locked.sha256, locked.size);
+    if size <= INLINE_LIMIT {
+        return None;
+    }
+    let path = (request.stored)(&digest);
+    let file = File::open(&path).ok()?;
+    if file.metadata().ok()?.len() != size {
+        return None;
+    }
+    let source = digest;
+    let lender = Arc::new(Lender { file, path, source });
+    request.spool.lend(&lender, [(digest, 0, size)].into_iter());
+    Some(Content::Extern { digest, size })
 }
 
 /// The content of a local file, if it is what the lock names.

@@ -9,8 +9,9 @@
 //! 4. the rest of `configure` (units, presets, loader cache), which sees the recipe's files;
 //! 5. [`exclude`]: last, so that nothing comes back.
 //!
-//! Takes the tree and the recipe, changes the tree. Local files are read from the recipe's folder and must be
-//! what the lock names; nothing else is read, nothing is written but the spool.
+//! Takes the tree and the recipe, changes the tree. Local files must be what the lock names: large ones are lent
+//! by the store, others are read from the recipe's folder; nothing else is read, nothing is written but
+//! the spool.
 
 mod accounts;
 mod entries;

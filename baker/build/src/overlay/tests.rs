@@ -89,10 +89,50 @@ fn laid(more: &str, local: &str, change: impl FnOnce(&mut Lock)) -> Result<Tree,
         recipe: &recipe,
         lock: &lock,
         locate: &|name| folder.path().join(name),
+        stored: &|_| folder.path().join("store"),
         spool: &spool,
     };
     files(&mut tree, request)?;
     Ok(tree)
+}
+
+#[test]
+fn large_local_files_are_lent_by_the_store() {
+    let more = "[[file]]\npath = \"/srv/large\"\nsource = \"files/large\"\n";
+    let recipe = Recipe::parse(&format!("{RECIPE}{more}")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let large = [7; 10_000];
+    let stored = folder.path().join("store");
+    std::fs::write(&stored, large).unwrap();
+    let (mut lock, _) = store(&[]);
+    lock.files.push(FileLock {
+        path: "files/large".to_owned(),
+        size: 10_000,
+        sha256: Digest::of(&large),
+    });
+    let spool = Spool::new(folder.path()).unwrap();
+    let lay = || -> Result<Content, OverlayError> {
+        let mut tree = small_tree();
+        let request = Request {
+            recipe: &recipe,
+            lock: &lock,
+            // It is not there: nobody looks.
+            locate: &|name| folder.path().join(name),
+            stored: &|_| stored.clone(),
+            spool: &spool,
+        };
+        files(&mut tree, request)?;
+        match tree.get(&path("srv/large")).map(|node| &node.kind) {
+            Some(Kind::File { content, .. }) => Ok(content.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let content = lay().unwrap();
+    assert_eq!(spool.read(&content).unwrap(), large);
+    assert_eq!(spool.source(&content.digest()), Some(Digest::of(&large)));
+    // What cannot be it is not taken.
+    std::fs::write(&stored, [7; 9_999]).unwrap();
+    assert!(matches!(lay(), Err(OverlayError::Local { .. })));
 }
 
 #[test]

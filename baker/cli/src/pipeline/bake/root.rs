@@ -168,6 +168,7 @@ impl Baking<'_> {
             recipe,
             lock: self.lock,
             locate: &locate,
+            stored: &|digest| self.store.path(digest),
             spool,
         };
         overlay::files(&mut configured.tree, request).map_err(overlay)?;
