@@ -7,7 +7,6 @@ mod context;
 mod credentials;
 mod exit;
 mod guest;
-mod insight;
 mod pipeline;
 mod program;
 mod source;

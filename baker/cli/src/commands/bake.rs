@@ -8,9 +8,9 @@ use baker_model::recipe::Format;
 use baker_ship::Request;
 use baker_ship::request::Item;
 
+use super::insight::Insight;
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
-use crate::insight::Insight;
 use crate::pipeline::{self, Adopted, BakeRequest, BootKeys, Kept};
 use crate::source::RecipeFolder;
 

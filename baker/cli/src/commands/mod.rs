@@ -7,6 +7,7 @@ pub mod completions;
 pub mod diff;
 pub mod drill;
 pub mod fetch;
+mod insight;
 pub mod inspect;
 pub mod key;
 mod key_lists;

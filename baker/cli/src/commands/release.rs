@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use baker_fetch::FetchOptions;
 
+use super::insight::Insight;
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
-use crate::insight::Insight;
 use crate::pipeline::{self, BakeRequest, Ending, Host, Kept, Names, ReleaseRequest};
 use crate::source::RecipeFolder;
 
