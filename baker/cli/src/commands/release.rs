@@ -41,6 +41,10 @@ pub struct Args {
     /// Folder of Secure Boot keys, for recipes that ask for them
     #[arg(long, env = "BAKER_SECURE_BOOT", value_name = "FOLDER")]
     secure_boot: Option<PathBuf>,
+    /// Make everything anew although what earlier bakes made of the same inputs is
+    /// kept: run packages' scripts again, unpack and pack all data
+    #[arg(long)]
+    anew: bool,
     /// Threads; never changes a byte of the result [default: all CPUs]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -115,7 +119,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             formats: None,
             adopted: None,
             threads: args.threads,
-            kept: Kept::Used,
+            kept: if args.anew { Kept::Ignored } else { Kept::Used },
         },
         to: &args.to,
         evidence: &args.evidence,
