@@ -81,8 +81,7 @@ impl Kitchen {
         let before = fs::read_to_string(minimal().recipe.join("recipe.toml")).unwrap();
         let file = format!("\n[[file]]\npath = \"/etc/greeting\"\ncontent = \"{text}\"\n");
         fs::write(path, before + &file).unwrap();
-        let locked = minimal().baker.command(["lock", "recipe"]);
-        let mut locked = locked;
+        let mut locked = minimal().baker.command(["lock", "recipe"]);
         let locked = locked.current_dir(self.folder.path()).output().unwrap();
         assert_eq!(said(&locked).code, Some(0), "{locked:?}");
     }
@@ -196,6 +195,25 @@ fn what_is_kept_and_damaged_is_made_again_or_named() {
     assert!(kitchen.disk("mended") == disk);
     kitchen.bake("again", &[]);
     assert!(kitchen.disk("again") == disk);
+}
+
+#[test]
+fn a_bake_may_open_more_files_than_a_shell_allows() {
+    let kitchen = Kitchen::new();
+    let mut command = kitchen.command(&[]);
+    let environment: Vec<_> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
+    let script = "ulimit -S -n 48; exec \"$0\" bake recipe --to few";
+    command = std::process::Command::new("sh");
+    command
+        .args(["-c", script])
+        .arg(baker_tests::program::program())
+        .env_clear()
+        .envs(environment)
+        .current_dir(kitchen.folder.path());
+    said(&command.output().unwrap()).assert(0, &["assemble"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use baker_model::Interrupt;
 use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::commands;
 use crate::config::{Config, Global};
@@ -88,6 +89,13 @@ pub fn command_line() -> clap::Command {
     Arguments::command()
 }
 
+/// A bake has what it takes over of every package open; the usual limit of 1024 files is for programs
+/// that wait by `select`. Where it cannot be raised, it is what it was.
+fn allow_many_files() -> Option<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).ok()
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -95,6 +103,7 @@ pub fn main() -> ExitCode {
         // Help and version are answers, all else is a wrong command line; clap knows both codes.
         Err(error) => error.exit(),
     };
+    allow_many_files();
     let interrupt = Arc::new(Interrupt::new());
     let context = match Config::settle(&arguments.global) {
         Ok(config) => Context::new(config, &arguments.global, Arc::clone(&interrupt)),

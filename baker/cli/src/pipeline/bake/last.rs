@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use serde::{Deserialize, Serialize};
 
-use super::{BakeRequest, Baking, Kept};
+use super::{BakeRequest, Baking};
 use crate::pipeline::{hygiene, materials, smoke};
 use crate::program;
 
@@ -138,7 +138,7 @@ impl Draft {
 impl Baking<'_> {
     /// Puts the last draft into `out` again when it has the same inputs, and is whole.
     pub(super) fn last(&self, book: &Book<Draft>, now: &Inputs, out: &Path) -> Option<Manifest> {
-        if self.kept == Kept::Ignored || book.index.inputs != *now {
+        if book.index.inputs != *now {
             return None;
         }
         let manifest = Manifest::parse(&book.index.manifest).ok()?;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use baker_build::describe::{Bytes, Piece};
+use baker_build::keep::Key;
 use baker_build::scripts::{
     self, CommandRequest, Digests, Ground, ImportRequest, Placed, PlacedBytes, Plan, PlanRequest,
     Ran, Start, Survey,
@@ -465,12 +466,12 @@ pub(super) fn package_task<'a>(name: &'a str, plan: &'a Plan, answers: &'a str) 
 fn key(work: &Work<'_>, below: Option<Digest>, epoch: i64, release: &str) -> Digest {
     match work {
         Work::Packages { lock, answers } => {
-            let mut key = Key::new("packages", below, epoch, release);
+            let mut key = started("packages", below, epoch, release);
             key.add(answers.as_bytes());
             for package in &lock.packages {
                 key.add(package.sha256.as_bytes());
             }
-            key.0.finish()
+            key.finish()
         }
         Work::Run(run, placed) => {
             let words = (&run.command, &run.environment, &run.outputs);
@@ -486,34 +487,24 @@ pub(super) fn command_key(
     placed: &[Placed<'_>],
     (below, epoch, release): (Option<Digest>, i64, &str),
 ) -> Digest {
-    let mut key = Key::new(kind, below, epoch, release);
+    let mut key = started(kind, below, epoch, release);
     key.add(&serde_json::to_vec(words).expect("commands are plain data"));
     for file in placed {
         key.add(file.path.as_bytes());
         key.add(&file.mode.to_le_bytes());
         key.add(file.bytes.digest().as_bytes());
     }
-    key.0.finish()
+    key.finish()
 }
 
-/// Digests parts one after the other; each with its length, so that none runs into the next.
-struct Key(Digester);
-
-impl Key {
-    fn new(kind: &str, below: Option<Digest>, epoch: i64, release: &str) -> Self {
-        let mut key = Self(Digester::new());
-        key.add(VERSION.as_bytes());
-        key.add(kind.as_bytes());
-        key.add(PROGRAMS.as_bytes());
-        key.add(below.map_or([0; 32], |below| *below.as_bytes()).as_slice());
-        key.add(&epoch.to_le_bytes());
-        key.add(release.as_bytes());
-        key.add(HOST_NAME.as_bytes());
-        key
-    }
-
-    fn add(&mut self, part: &[u8]) {
-        self.0.update(&(part.len() as u64).to_le_bytes());
-        self.0.update(part);
-    }
+/// The key of a layer, up to what is its own.
+fn started(kind: &str, below: Option<Digest>, epoch: i64, release: &str) -> Key {
+    let mut key = Key::new(VERSION);
+    key.add(kind.as_bytes());
+    key.add(PROGRAMS.as_bytes());
+    key.add(below.map_or([0; 32], |below| *below.as_bytes()).as_slice());
+    key.add(&epoch.to_le_bytes());
+    key.add(release.as_bytes());
+    key.add(HOST_NAME.as_bytes());
+    key
 }
