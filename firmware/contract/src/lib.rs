@@ -76,6 +76,10 @@ pub const MODULE_LIST: &str = "/lib/modules/load";
 /// File inside the initrd that names the root file system: `erofs` or `squashfs`.
 pub const ROOT_FORMAT_FILE: &str = "/etc/baker-root-format";
 
+/// File inside the root: file systems in memory that init mounts before systemd starts, one
+/// `WHAT WHERE TYPE OPTIONS` per line.
+pub const EARLY_MOUNTS: &str = "/usr/lib/baker/mounts";
+
 /// Types of systemd's units that can fail: init has them raise the alarm, and the host knows their
 /// names on the console.
 pub const FAILING_UNITS: [&str; 7] = [

@@ -13,8 +13,8 @@ use baker_contract::{FAILING_UNITS, Init, PROBE_PROGRAM};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 
-use crate::console;
 use crate::port::{self, Way};
+use crate::{console, mounts};
 
 /// What is mounted in the initramfs and goes along into the root.
 pub const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
@@ -141,6 +141,7 @@ fn prepare(root: &Path, asked: Option<&str>) -> Result<PathBuf, String> {
         .and_then(|()| std::env::set_current_dir("/"))
         .map_err(|error| format!("cannot switch to the root: {error}"))?;
     let init = choose_init(asked)?;
+    mounts::mount_early();
     empty(&old);
     Ok(init)
 }

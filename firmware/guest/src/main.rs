@@ -25,6 +25,7 @@ mod gpt;
 mod handover;
 mod init;
 mod modules;
+mod mounts;
 mod port;
 mod probe;
 mod sys;

@@ -12,6 +12,8 @@ enum When {
     Always,
     /// When the program that it starts is not in the image.
     Without(&'static str),
+    /// When no architecture's folder of PAM modules has this one.
+    WithoutPam(&'static str),
     /// When `/var` is gone at power off.
     VolatileVar,
     /// When these files, and those in these folders, hold nothing but comments.
@@ -23,7 +25,7 @@ enum When {
 const SHELL: &str = "/bin/sh";
 
 /// Units that a sealed image has no use for.
-const MASKED: [(&str, When, &str); 29] = [
+const MASKED: [(&str, When, &str); 30] = [
     (
         "systemd-firstboot.service",
         When::Always,
@@ -160,6 +162,11 @@ const MASKED: [(&str, When, &str); 29] = [
         "it looks at file systems on LVM, which is not there",
     ),
     (
+        "systemd-user-sessions.service",
+        When::WithoutPam("pam_nologin.so"),
+        "nothing in the image asks whether logins are allowed",
+    ),
+    (
         "systemd-ask-password-console.path",
         When::Without(SHELL),
         "nobody is at the console",
@@ -276,6 +283,14 @@ impl When {
         match self {
             Self::Always => Ok(true),
             Self::Without(program) => Ok(!image.exists(program)?),
+            Self::WithoutPam(module) => {
+                for libraries in image.names("/usr/lib")? {
+                    if image.exists(&format!("/usr/lib/{libraries}/security/{module}"))? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
             Self::VolatileVar => Ok(var == Var::Volatile),
             Self::NoLines(places) => {
                 for place in *places {

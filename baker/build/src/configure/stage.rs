@@ -99,6 +99,7 @@ pub fn finish(
     loader::write_cache(&mut image, &packages)?;
     sealed::seal(&mut image)?;
     var::make_var(&mut image, recipe)?;
+    units::mount_early(&mut image)?;
     for text in &report.warnings {
         listener.event(Event::Warning {
             stage: STAGE,
