@@ -44,7 +44,7 @@ def smbios(folder):
 def argv(disk, memory, folder):
     flash = "if=pflash,format=raw,unit={},file=/usr/share/OVMF/OVMF_{}_4M.fd,{}=on"
     return ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none",
-            "-machine", "q35", "-accel", ACCELERATOR, "-cpu", "max,-cx16,-la57", "-smp", "2",
+            "-machine", "q35", "-accel", ACCELERATOR, "-cpu", "max,-cx16,-la57,-erms", "-smp", "2",
             "-m", str(memory), "-drive", flash.format(0, "CODE", "readonly"),
             "-drive", flash.format(1, "VARS", "snapshot"), *smbios(folder), "-boot", "strict=on",
             "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={disk}",
