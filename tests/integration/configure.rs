@@ -126,6 +126,8 @@ const EXPLAINED: [Explained; 47] = [
         "/usr/lib/systemd/system/local-fs.target.wants/var.mount",
         "the same",
     ),
+    explained("/usr/lib/baker", "holds the list of mounts"),
+    explained("/usr/lib/baker/mounts", "what init mounts itself"),
     explained("/etc/machine-id", "empty: the id is made at boot"),
     explained(
         "/etc/.updated",
