@@ -58,7 +58,7 @@ const fn explained(path: &'static str, reason: &'static str) -> Explained {
 }
 
 /// Every difference, with its reason.
-const EXPLAINED: [Explained; 47] = [
+const EXPLAINED: &[Explained] = &[
     // What only a running system or a package manager needs.
     explained(
         "/etc/.pwd.lock",
