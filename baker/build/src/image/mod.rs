@@ -32,6 +32,10 @@ const ZSTD_LEVEL: u32 = 9;
 /// LZ4HC level when the recipe names none; the default of the LZ4 library.
 const LZ4HC_LEVEL: u32 = 9;
 
+/// Bytes of a compressed cluster when the recipe names none: of larger ones the image hardly
+/// shrinks, and a read of one byte unpacks a whole one.
+const CLUSTER_SIZE: u32 = 64 << 10;
+
 /// What [`image`] needs.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
@@ -145,7 +149,7 @@ fn write(request: &Request<'_>) -> Result<(u64, Counts), ImageError> {
                 uuid,
                 epoch: request.epoch,
                 threads: request.threads,
-                ..erofs::Options::default()
+                cluster_size: request.root.cluster_size.unwrap_or(CLUSTER_SIZE),
             };
             let keeping = |source| ImageError::Keep {
                 path: request.out.to_owned(),

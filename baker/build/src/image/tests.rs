@@ -86,13 +86,19 @@ fn data_is_packed_once_for_every_way_to_pack_it() {
     assert!(said().starts_with("Done"), "{}", said());
     assert_eq!(made(&one, Some(&keep), "", &heard), plain);
     assert!(said().starts_with("Reused"), "{}", said());
-    // Another level is other data.
-    let level = "[root]\nlevel = 3\n";
-    assert_eq!(
-        made(&one, Some(&keep), level, &heard),
-        made(&one, None, level, &Heard::default())
-    );
-    assert!(said().starts_with("Done"), "{}", said());
+    // Another level is other data, and so are other clusters.
+    for other in ["level = 3", "cluster-size = 16384"] {
+        let other = format!("[root]\n{other}\n");
+        assert_eq!(
+            made(&one, Some(&keep), &other, &heard),
+            made(&one, None, &other, &Heard::default())
+        );
+        assert!(said().starts_with("Done"), "{}", said());
+    }
+    // What is the default anyway changes nothing.
+    let same = "[root]\nlevel = 9\ncluster-size = 65536\n";
+    assert_eq!(made(&one, Some(&keep), same, &heard), plain);
+    assert!(said().starts_with("Reused"), "{}", said());
     // A third file is packed, the others are not.
     let more = text.replace("play", "fun");
     let two = tree(folder.path(), &[text.as_bytes(), &noise, more.as_bytes()]);

@@ -4,8 +4,8 @@ use crate::plan::{Firmware, TestPlan};
 
 use super::hygiene::check_hygiene;
 use super::{
-    Compression, Format, Recipe, RecipeError, RootFormat, accounts, check_tests, credential,
-    debian, disk, network, promote, run, snippet, system, update,
+    Format, Recipe, RecipeError, accounts, check_tests, credential, debian, disk, network, promote,
+    run, snippet, system, update,
 };
 
 impl Recipe {
@@ -46,24 +46,7 @@ impl Recipe {
             let at = find_value(text, "uefi-secure");
             return Err(RecipeError::at(text, at, problem.to_owned()));
         }
-        if self.root.format == RootFormat::Squashfs && self.root.compression != Compression::Zstd {
-            return fail(
-                "compression",
-                "squashfs is written with zstd only".to_owned(),
-            );
-        }
-        let highest = match self.root.compression {
-            Compression::Zstd => 22,
-            Compression::Lz4hc => 12,
-            Compression::None => 0,
-        };
-        if let Some(level) = self
-            .root
-            .level
-            .filter(|level| !(1..=highest).contains(level))
-        {
-            return fail("level", format!("level {level} is outside 1 to {highest}"));
-        }
+        self.root.check(text)?;
         if let Some(name) = self.profiles.0.iter().find(|name| !is_name(name)) {
             let problem = format!("`{name}` is no name of a profile: use a-z, 0-9 and -");
             return Err(RecipeError::at(text, 0, problem));

@@ -48,6 +48,7 @@ fn a_recipe_without_them_keeps_its_digest() {
         "locale",
         "certificates",
         "etc-overlay",
+        "cluster-size",
     ] {
         assert!(!text.contains(word), "{word}: {text}");
     }
@@ -245,5 +246,42 @@ fn the_data_partition_makes_sense() {
         ),
         ("[system]\ntime-zone = \"../x\"\n", 1, "no time zone"),
         ("[system]\ncertificates = [\"/etc/x\"]\n", 1, "outside"),
+    ]);
+}
+
+#[test]
+fn a_root_says_how_it_is_packed() {
+    let root = |keys: &str| parse(&format!("[root]\n{keys}\n")).map(|recipe| recipe.root);
+    assert_eq!(root("").unwrap().cluster_size, None);
+    for size in [4096, 16_384, 1 << 20] {
+        let found = root(&format!("cluster-size = {size}")).unwrap();
+        assert_eq!(found.cluster_size, Some(size));
+    }
+    refused(&[
+        ("[root]\ncluster-size = 0\n", 1, "no power of two"),
+        ("[root]\ncluster-size = 2048\n", 1, "no power of two"),
+        ("[root]\ncluster-size = 12288\n", 1, "no power of two"),
+        ("[root]\ncluster-size = 2097152\n", 1, "no power of two"),
+        (
+            "[root]\ncompression = \"none\"\ncluster-size = 65536\n",
+            2,
+            "about EROFS with compression",
+        ),
+        (
+            "[root]\nformat = \"squashfs\"\ncluster-size = 65536\n",
+            2,
+            "about EROFS with compression",
+        ),
+        (
+            "[root]\nformat = \"squashfs\"\ncompression = \"none\"\n",
+            2,
+            "zstd only",
+        ),
+        ("[root]\nlevel = 23\n", 1, "outside 1 to 22"),
+        (
+            "[root]\ncompression = \"lz4hc\"\nlevel = 13\n",
+            2,
+            "outside 1 to 12",
+        ),
     ]);
 }
