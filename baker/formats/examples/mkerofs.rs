@@ -1,8 +1,8 @@
-//! `mkerofs FOLDER IMAGE [none|lz4hc|zstd] [LEVEL] [THREADS] [CLUSTER]`: a folder as an EROFS
-//! image, to be compared with `mkfs.erofs` side by side.
+//! `mkerofs FOLDER IMAGE [none|lz4hc|zstd] [LEVEL] [THREADS] [CLUSTER] [EPOCH]`: a folder as an
+//! EROFS image, to be compared with `mkfs.erofs` side by side (`scripts/bench-erofs`).
 //!
 //! Owners, modes, times, hard links and device nodes are taken from the folder; extended
-//! attributes are not.
+//! attributes are not. With an epoch that is the time of the image and of every node.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -23,6 +23,8 @@ use baker_model::{Digest, Interrupt, Tree};
 struct Folder {
     paths: HashMap<Digest, PathBuf>,
     links: HashMap<u64, u32>,
+    /// The time of every node instead of its own.
+    epoch: Option<i64>,
 }
 
 impl Contents for Folder {
@@ -43,7 +45,7 @@ impl Folder {
             mode: u16::try_from(found.mode() & 0o7777)?,
             uid: found.uid(),
             gid: found.gid(),
-            mtime: found.mtime(),
+            mtime: self.epoch.unwrap_or_else(|| found.mtime()),
             ..Metadata::default()
         };
         tree.insert(
@@ -103,7 +105,7 @@ impl Folder {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, folder, image, rest @ ..] = &arguments[..] else {
-        bail!("usage: mkerofs FOLDER IMAGE [none|lz4hc|zstd] [LEVEL] [THREADS] [CLUSTER]");
+        bail!("usage: mkerofs FOLDER IMAGE [none|lz4hc|zstd] [LEVEL] [THREADS] [CLUSTER] [EPOCH]");
     };
     let number = |at: usize, default: u32| rest.get(at).map_or(Ok(default), |text| text.parse());
     let level = number(1, 9)?;
@@ -115,13 +117,18 @@ fn main() -> Result<()> {
         },
         other => bail!("`{other}` is neither none, lz4hc nor zstd"),
     };
+    let epoch: Option<i64> = rest.get(4).map(|text| text.parse()).transpose()?;
     let options = Options {
         compression,
         threads: NonZeroUsize::new(number(2, 2)?.try_into()?).context("no threads")?,
         cluster_size: number(3, 64 << 10)?,
+        epoch: epoch.unwrap_or_default(),
         ..Options::default()
     };
-    let mut contents = Folder::default();
+    let mut contents = Folder {
+        epoch,
+        ..Folder::default()
+    };
     let mut tree = Tree::new(0);
     contents.collect(Path::new(folder), &TreePath::root(), &mut tree)?;
 
