@@ -28,6 +28,7 @@ mod look;
 mod neighbours;
 mod pipelines;
 mod publish;
+mod reads;
 mod recipes;
 mod release;
 mod resolve_apt;

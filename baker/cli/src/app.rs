@@ -44,6 +44,8 @@ enum Command {
     Bake(commands::bake::Args),
     /// Boot a bake or release in QEMU and judge it
     Test(commands::test::Args),
+    /// Boot a bake or release and tell what it reads of its disk
+    Reads(commands::reads::Args),
     /// Boot a bake or release for a person, console attached
     Run(commands::run::Args),
     /// Open a shell in the tree as packages' scripts leave it
@@ -123,6 +125,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Fetch(args) => commands::fetch::run(&args, context),
         Command::Bake(args) => commands::bake::run(&args, context),
         Command::Test(args) => commands::test::run(&args, context),
+        Command::Reads(args) => commands::reads::run(&args, context),
         Command::Run(args) => commands::run::run(&args, context),
         Command::Shell(args) => commands::shell::run(&args, context),
         Command::Release(args) => commands::release::run(&args, context),

@@ -139,6 +139,7 @@ fn main() -> Result<()> {
         tree: &tree,
         contents: &contents,
         parcels: None,
+        first: &[],
         options: &options,
         interrupt: &interrupt,
         progress: &progress,

@@ -14,6 +14,7 @@ use crate::machine::{
     ProbeOffer, Sockets, Tpm, Watchdog, Writes,
 };
 use crate::ovmf::Ovmf;
+use crate::reads;
 use crate::share::Share;
 use crate::subject::MediumFormat;
 
@@ -217,6 +218,13 @@ impl Machine {
     fn extras(&self, arguments: &mut Arguments) {
         for path in &self.extras.smbios {
             arguments.options("-smbios", "type=11", &[("path", path)]);
+        }
+        if let Some(file) = &self.extras.reads {
+            arguments.options(
+                "-trace",
+                &format!("enable={}", reads::EVENT),
+                &[("file", file)],
+            );
         }
         for (number, socket) in self.extras.shares.iter().enumerate() {
             let tag = Share::tag(number);

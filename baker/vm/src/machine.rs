@@ -64,6 +64,8 @@ pub struct Extras {
     pub append: Vec<String>,
     /// Sockets on which shared folders are served, [`crate::Sharing::socket`].
     pub shares: Vec<PathBuf>,
+    /// File that gets QEMU's words on every read of a virtio disk, [`crate::reads`].
+    pub reads: Option<PathBuf>,
 }
 
 /// Who emulates the guest's CPUs.

@@ -5,10 +5,12 @@
 //! shell, no endless wait.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use baker_contract::{Init, InitFailure, ROOT_DEVICE, ROOT_FORMAT_FILE};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::stat::minor;
@@ -18,10 +20,13 @@ use crate::disks::RootPartitions;
 use crate::dm::{DeviceMapper, Target};
 use crate::modules::Modules;
 use crate::verity::{SUPERBLOCK_SIZE, Superblock};
-use crate::{carried, console, disks, handover};
+use crate::{carried, console, disks, erofs, handover};
 
 /// Where the root is mounted before it becomes the root.
 const SYSROOT: &str = "/sysroot";
+
+/// Metadata of more bytes than this is read when it is wanted: most of it never is, then.
+const READ_AHEAD: u64 = 8 << 20;
 
 /// Why init gives up.
 struct Failure {
@@ -191,12 +196,36 @@ fn open_verity(
 
 /// Reads one block first: an unreadable one is a matter of verity, not of the file system.
 fn mount_root(device: &Path) -> Result<(), Failure> {
-    let mut block = vec![0; 4096];
-    File::open(device)
-        .and_then(|file| file.read_exact_at(&mut block, 0))
+    let mut block = [0; 4096];
+    let file = File::open(device)
+        .and_then(|file| file.read_exact_at(&mut block, 0).map(|()| file))
         .map_err(|error| format!("cannot read the root through verity: {error}"))
         .map_err(failure(InitFailure::Verity))?;
-    mount_format(device).map_err(failure(InitFailure::Mount))
+    mount_format(device).map_err(failure(InitFailure::Mount))?;
+    // Only now: to mount may forget what was read.
+    if let Some(metadata) = erofs::metadata(&block) {
+        read_ahead(&file, metadata);
+    }
+    Ok(())
+}
+
+/// Lets the kernel begin to read what every look-up of a name will want. By itself it would read one
+/// block at a time, each when it is missed, between those of the files' data.
+fn read_ahead(device: &File, range: Range<u64>) {
+    if range.end - range.start > READ_AHEAD {
+        return;
+    }
+    let (Ok(start), Ok(end)) = (range.start.try_into(), i64::try_from(range.end)) else {
+        return;
+    };
+    // A hint: without it, a boot is slower and nothing else.
+    posix_fadvise(
+        device,
+        start,
+        end - start,
+        PosixFadviseAdvice::POSIX_FADV_WILLNEED,
+    )
+    .ok();
 }
 
 fn mount_format(device: &Path) -> Result<(), String> {

@@ -21,6 +21,7 @@ mod crc32;
 mod dbus;
 mod disks;
 mod dm;
+mod erofs;
 mod gpt;
 mod handover;
 mod init;

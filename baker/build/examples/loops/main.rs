@@ -96,6 +96,7 @@ fn image(tree: &Tree, contents: &Memory) -> Result<Vec<u8>> {
             tree,
             contents,
             parcels: None,
+            first: &[],
             options: &options,
             interrupt: &Interrupt::new(),
             progress: &|_| {},

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use baker_formats::{erofs, squashfs};
 use baker_model::event::Outcome;
 use baker_model::recipe::{Compression, Root, RootFormat};
+use baker_model::tree::TreePath;
 use baker_model::{Digest, Event, Interrupt, Listener, Tree};
 
 use self::parcels::Shelf;
@@ -156,10 +157,13 @@ fn write(request: &Request<'_>) -> Result<(u64, Counts), ImageError> {
                 source,
             };
             let shelf = shelf(request, &options).transpose().map_err(keeping)?;
+            let first = request.root.first.iter();
+            let first: Vec<TreePath> = first.filter_map(|path| TreePath::new(path).ok()).collect();
             let request = erofs::Request {
                 tree: request.tree,
                 contents: request.contents,
                 parcels: shelf.as_ref().map(|shelf| shelf as &dyn erofs::Parcels),
+                first: &first,
                 options: &options,
                 interrupt: request.interrupt,
                 progress: &progress,

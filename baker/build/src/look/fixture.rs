@@ -90,6 +90,7 @@ pub(crate) fn image(names: &Names<'_>) -> Vec<u8> {
         tree: &tree,
         contents: &NoContents,
         parcels: None,
+        first: &[],
         options: &options,
         interrupt: &Interrupt::new(),
         progress: &|_| {},

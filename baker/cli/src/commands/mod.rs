@@ -17,6 +17,7 @@ pub mod new;
 pub mod promote;
 pub mod publish;
 pub mod pull;
+pub mod reads;
 pub mod release;
 pub mod run;
 pub mod schema;

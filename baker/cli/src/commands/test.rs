@@ -159,7 +159,8 @@ fn test_foreign(args: &Args, context: &Context) -> Result<Tested, Failure> {
 }
 
 /// These plans, or those of the given names.
-fn chosen(plans: &[TestPlan], only: &[String]) -> Result<Vec<TestPlan>, Failure> {
+/// The plans with these names; all when none is named.
+pub(super) fn chosen(plans: &[TestPlan], only: &[String]) -> Result<Vec<TestPlan>, Failure> {
     let known: Vec<&str> = plans.iter().map(TestPlan::title).collect();
     if let Some(unknown) = only.iter().find(|name| !known.contains(&name.as_str())) {
         let problem = format!("there is no test called `{unknown}`");

@@ -212,5 +212,6 @@ fn extras(wanted: &Wanted, scratch: &Path) -> Result<Extras, Failure> {
             _ => wanted.append.clone(),
         },
         shares: Vec::new(),
+        reads: None,
     })
 }

@@ -234,12 +234,13 @@ pub(super) fn scratch() -> std::result::Result<tempfile::TempDir, Failure> {
         })
 }
 
-/// Boots by one plan and says nothing of it but what it found.
+/// Boots by one plan and says nothing of it but what it found; `reads` gets what QEMU tells of reads.
 pub(super) fn boot_quietly(
     booted: &Booted,
     plan: &TestPlan,
     host: &Host,
     folder: &Path,
+    reads: Option<&Path>,
     context: &Context,
 ) -> std::result::Result<Evidence, Failure> {
     let scratch = scratch()?;
@@ -248,6 +249,7 @@ pub(super) fn boot_quietly(
     let treatment = Treatment {
         luggage: luggage::pack([plan], scratch.path())?,
         neighbours: neighbours::files(booted, std::slice::from_ref(plan), host, scratch.path())?,
+        reads: reads.map(Path::to_owned),
         ..Treatment::default()
     };
     let request = SmokeRequest {

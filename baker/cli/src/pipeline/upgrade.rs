@@ -114,6 +114,7 @@ pub fn upgrade(
             watchdog: Watchdog::Resets,
             keep_disk: Some(kept.clone()),
             luggage: luggage::pack([&plan], &scratch.path().join("keys"))?,
+            reads: None,
             neighbours: None,
         },
         today: smoke::today(),

@@ -10,7 +10,7 @@ use super::codec::Codec;
 use super::error::Error;
 use super::format::{BLOCK, HOLE};
 use super::index::{Encoding, Extent};
-use super::inventory::Inode;
+use super::inventory::{self, Inode};
 use super::output::Output;
 use super::parcel::Parcel;
 use super::segment::{self, Packed, Position, SEGMENT, TAIL_LIMIT};
@@ -89,7 +89,7 @@ pub fn write_all<W: Write>(
     inodes: &[Inode<'_>],
     out: &mut Output<'_, W>,
 ) -> Result<Vec<Option<Stored>>, Error> {
-    let units = plan(inodes);
+    let units = plan(inodes, &inventory::order(inodes, request.first));
     let cluster = request.options.cluster_size as usize;
     let compression = request.options.compression;
     let bench = || Bench {
@@ -132,12 +132,12 @@ pub fn write_all<W: Write>(
     Ok(stored)
 }
 
-/// Cuts the files into pieces and groups these into units; depends on sizes only.
-fn plan(inodes: &[Inode<'_>]) -> Vec<Vec<Piece>> {
+/// Cuts the files into pieces and groups these into units; depends on sizes and order only.
+fn plan(inodes: &[Inode<'_>], order: &[usize]) -> Vec<Vec<Piece>> {
     let mut units: Vec<Vec<Piece>> = Vec::new();
     let mut filled = BATCH;
-    for (index, inode) in inodes.iter().enumerate() {
-        let size = size(inode);
+    for &index in order {
+        let size = size(&inodes[index]);
         let mut offset = 0;
         while offset < size {
             let length = (size - offset).min(SEGMENT);

@@ -1,6 +1,6 @@
 //! The inodes of a tree: names counted, hard links joined, directories with their entries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use baker_model::Tree;
 use baker_model::tree::{Content, Kind, Node, TreePath};
@@ -115,4 +115,17 @@ pub fn collect(tree: &Tree) -> Result<Vec<Inode<'_>>, Error> {
         }
     }
     Ok(inodes)
+}
+
+/// The inodes in the order of their data: those called `first`, then all others. A hard-linked file
+/// goes by its first name.
+#[must_use]
+pub fn order(inodes: &[Inode<'_>], first: &[TreePath]) -> Vec<usize> {
+    // In the order of their first names, a path is found by halving.
+    let known = |path: &TreePath| inodes.binary_search_by(|inode| inode.path.cmp(path)).ok();
+    let mut seen = HashSet::new();
+    let first = first.iter().filter_map(known);
+    let mut order: Vec<usize> = first.filter(|at| seen.insert(*at)).collect();
+    order.extend((0..inodes.len()).filter(|at| !seen.contains(at)));
+    order
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! block 0        1024 bytes of zeros, superblock, codec configuration
-//! data           files in tree order: clusters of compressed blocks, plain blocks, chunks
+//! data           files, those to come first and then in tree order: clusters of compressed blocks, plain blocks, chunks
 //! directories    whole blocks of directory data; long link targets
 //! metadata       one empty slot, shared attributes, then per inode, at multiples of 32 bytes:
 //!                inode (32 or 64) | attributes | index or chunk table | tail of the data
@@ -20,7 +20,7 @@
 use std::io::{Seek, Write};
 use std::num::NonZeroUsize;
 
-use baker_model::tree::Contents;
+use baker_model::tree::{Contents, TreePath};
 use baker_model::{Interrupt, Tree};
 
 mod codec;
@@ -111,6 +111,9 @@ pub struct Request<'a> {
     pub contents: &'a dyn Contents,
     /// Packed data of earlier images with equal settings; changes nothing but the time it takes.
     pub parcels: Option<&'a dyn Parcels>,
+    /// Files whose data comes first, in this order: what a boot reads lies together. Those that the
+    /// tree does not have are passed over.
+    pub first: &'a [TreePath],
     /// Settings.
     pub options: &'a Options,
     /// Ends the work with [`Error::Interrupted`] when raised.

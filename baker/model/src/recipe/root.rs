@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RecipeError;
-use super::parse::find_key;
+use super::parse::{find_key, find_value};
+use crate::tree::TreePath;
 
 /// `[root]`: the root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +25,11 @@ pub struct Root {
     pub cluster_size: Option<u32>,
     /// Paths left out, as globs: `*` within a name, `**` across names, `?`, `[a-z]`, `{a,b}`.
     pub exclude: Vec<String>,
+    /// Files whose data comes first in the image, in this order, so that what a boot reads lies
+    /// together (EROFS only); `baker reads` tells them. Those that the image does not have are passed
+    /// over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<String>,
     /// True when programs may write to `/etc`: what they write lies on `/var` and lives as long as
     /// that does. Units are read from the image all the same.
     #[serde(skip_serializing_if = "is_false")]
@@ -49,6 +55,7 @@ impl Root {
         if let Some(level) = self.level.filter(|level| !(1..=highest).contains(level)) {
             return fail("level", format!("level {level} is outside 1 to {highest}"));
         }
+        self.check_first(text)?;
         let Some(size) = self.cluster_size else {
             return Ok(());
         };
@@ -59,6 +66,22 @@ impl Root {
         if !size.is_power_of_two() || !CLUSTER_SIZES.contains(&size) {
             let problem = format!("a cluster of {size} bytes is no power of two, 4096 to 1048576");
             return fail("cluster-size", problem);
+        }
+        Ok(())
+    }
+
+    fn check_first(&self, text: &str) -> Result<(), RecipeError> {
+        if self.format == RootFormat::Squashfs && !self.first.is_empty() {
+            let problem = "`first` is about EROFS".to_owned();
+            return Err(RecipeError::at(text, find_key(text, "first"), problem));
+        }
+        for path in &self.first {
+            let problem = match TreePath::new(path) {
+                Ok(_) if path.starts_with('/') => continue,
+                Ok(_) => format!("`{path}` is no absolute path"),
+                Err(error) => error.to_string(),
+            };
+            return Err(RecipeError::at(text, find_value(text, path), problem));
         }
         Ok(())
     }
@@ -81,6 +104,7 @@ impl Default for Root {
             level: None,
             cluster_size: None,
             exclude: Vec::new(),
+            first: Vec::new(),
             etc_overlay: false,
         }
     }

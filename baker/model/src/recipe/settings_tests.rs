@@ -253,6 +253,8 @@ fn the_data_partition_makes_sense() {
 fn a_root_says_how_it_is_packed() {
     let root = |keys: &str| parse(&format!("[root]\n{keys}\n")).map(|recipe| recipe.root);
     assert_eq!(root("").unwrap().cluster_size, None);
+    let first = root("first = [\"/usr/bin/a\", \"/b\"]").unwrap().first;
+    assert_eq!(first, ["/usr/bin/a", "/b"]);
     for size in [4096, 16_384, 1 << 20] {
         let found = root(&format!("cluster-size = {size}")).unwrap();
         assert_eq!(found.cluster_size, Some(size));
@@ -278,6 +280,17 @@ fn a_root_says_how_it_is_packed() {
             "zstd only",
         ),
         ("[root]\nlevel = 23\n", 1, "outside 1 to 22"),
+        (
+            "[root]\nfirst = [\"/usr/bin/a\", \"usr/bin/b\"]\n",
+            1,
+            "no absolute path",
+        ),
+        ("[root]\nfirst = [\"/usr/../b\"]\n", 1, "climbs out"),
+        (
+            "[root]\nformat = \"squashfs\"\nfirst = [\"/usr/bin/a\"]\n",
+            2,
+            "about EROFS",
+        ),
         (
             "[root]\ncompression = \"lz4hc\"\nlevel = 13\n",
             2,

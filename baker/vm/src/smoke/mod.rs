@@ -90,6 +90,8 @@ pub struct Treatment {
     pub keep_disk: Option<PathBuf>,
     /// Credentials for the guest, and what belongs to them.
     pub luggage: Luggage,
+    /// File that gets QEMU's words on every read of the disk, [`crate::reads`].
+    pub reads: Option<PathBuf>,
     /// What neighbours boot; needed by plans that have some.
     pub neighbours: Option<NeighbourFiles>,
 }

@@ -75,7 +75,10 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         },
         display: Display::Hidden,
         watchdog: request.treatment.watchdog,
-        extras: Extras::default(),
+        extras: Extras {
+            reads: request.treatment.reads.clone(),
+            ..Extras::default()
+        },
         tpm: if plan.tpm { Tpm::Emulated } else { Tpm::None },
         credentials: request.treatment.luggage.credentials.clone(),
     })

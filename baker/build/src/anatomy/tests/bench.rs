@@ -169,6 +169,7 @@ fn write_root(format: Format, path: &std::path::Path) {
                 tree: &tree,
                 contents: &contents,
                 parcels: None,
+                first: &[],
                 options: &options,
                 interrupt: &interrupt,
                 progress: &|_| {},

@@ -411,7 +411,7 @@ impl Runner<'_> {
     }
 
     fn boot(&self, booted: &Booted, folder: &Path) -> Result<Verdict, Failure> {
-        boot_quietly(booted, self.plan, self.host, folder, self.context)
+        boot_quietly(booted, self.plan, self.host, folder, None, self.context)
             .map(|evidence| evidence.verdict)
     }
 }

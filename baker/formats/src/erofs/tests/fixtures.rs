@@ -38,6 +38,8 @@ impl Contents for Memory {
 pub struct Builder {
     pub tree: Tree,
     pub contents: Memory,
+    /// Files whose data comes first.
+    pub first: Vec<TreePath>,
 }
 
 impl Builder {
@@ -45,6 +47,7 @@ impl Builder {
         Self {
             tree: Tree::new(EPOCH),
             contents: Memory::default(),
+            first: Vec::new(),
         }
     }
 
@@ -286,6 +289,7 @@ pub fn image_with(
         tree: &built.tree,
         contents: &built.contents,
         parcels,
+        first: &built.first,
         options,
         interrupt: &interrupt,
         progress: &progress,

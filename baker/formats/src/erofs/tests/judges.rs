@@ -12,7 +12,7 @@ use baker_model::Tree;
 use baker_model::tree::{Contents, Kind, Node, TreePath};
 
 use super::super::{Compression, read};
-use super::fixtures::{COMPRESSIONS, image, options, zoo};
+use super::fixtures::{Builder, COMPRESSIONS, image, options, zoo};
 use crate::judge;
 
 /// The judge for this compression, or none with a loud line.
@@ -48,6 +48,11 @@ fn fsck_is_content_and_what_it_extracts_is_the_tree() {
         let (bytes, _) = image(&zoo, &options(compression, 2)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image");
+        fs::write(&path, &bytes).unwrap();
+        check(&path, compression);
+        let mut other = Builder::clone(&zoo);
+        other.first = vec![TreePath::new("usr/lib/library").unwrap()];
+        let (bytes, _) = image(&other, &options(compression, 2)).unwrap();
         fs::write(&path, &bytes).unwrap();
         check(&path, compression);
         let Some(mut command) = fsck(compression) else {

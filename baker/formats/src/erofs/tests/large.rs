@@ -52,6 +52,7 @@ fn write_sparse(compression: Compression, contents: &Sparse, out: &mut File) -> 
         tree: &tree,
         contents,
         parcels: None,
+        first: &[],
         options: &options,
         interrupt: &interrupt,
         progress: &progress,

@@ -168,7 +168,7 @@ proptest! {
         let zoo = zoo();
         let options = options(Compression::None, 2);
         let (interrupt, progress) = (Interrupt::new(), |_: u64| {});
-        let request = Request { tree: &zoo.tree, contents: &zoo.contents, parcels: None, options: &options, interrupt: &interrupt, progress: &progress };
+        let request = Request { tree: &zoo.tree, contents: &zoo.contents, parcels: None, first: &[], options: &options, interrupt: &interrupt, progress: &progress };
         let mut out = Small(Cursor::new(Vec::new()), room);
         let full = write(&request, &mut out);
         let is_output = matches!(full, Err(Error::Output { .. }));
@@ -279,6 +279,7 @@ fn missing_content_is_named_and_an_interrupt_ends_the_work() {
         tree: &built.tree,
         contents: &built.contents,
         parcels: None,
+        first: &[],
         options: &options,
         interrupt: &interrupt,
         progress: &|_| {},

@@ -1,9 +1,9 @@
 //! What the bytes are: a dump, pinned digests, the same for any number of threads.
 
 use baker_model::Digest;
-use baker_model::tree::{Content, Kind, Metadata};
+use baker_model::tree::{Content, Kind, Metadata, TreePath};
 
-use super::super::{Compression, Options, dump, read};
+use super::super::{Compression, Options, Part, dump, pieces, read};
 use super::fixtures::{Builder, COMPRESSIONS, image, normal, options, plain, prose, xattrs, zoo};
 
 #[test]
@@ -103,5 +103,38 @@ fn the_number_of_threads_does_not_show() {
             let (other, _) = image(&built, &options(compression, threads)).unwrap();
             assert!(one == other, "{compression:?} with {threads} threads");
         }
+    }
+}
+
+#[test]
+fn what_is_read_first_lies_first() {
+    let mut built = zoo();
+    // The last one is a directory: it has no data.
+    let first = [
+        "usr/lib/noise",
+        "no/such/file",
+        "usr/lib/library",
+        "usr/lib/noise",
+        "usr",
+    ];
+    built.first = first.map(|path| TreePath::new(path).unwrap()).to_vec();
+    for compression in COMPRESSIONS {
+        let (bytes, _) = image(&built, &options(compression, 1)).unwrap();
+        let (other, _) = image(&built, &options(compression, 8)).unwrap();
+        assert!(bytes == other, "{compression:?} with 8 threads");
+        let (tree, _) = read(&bytes).unwrap();
+        assert!(tree == normal(&zoo().tree), "{compression:?}");
+        let pieces = pieces(&bytes).unwrap();
+        let data = pieces.iter().filter(|piece| piece.part == Part::Data);
+        let data: Vec<_> = data.map(|piece| piece.path.as_deref().unwrap()).collect();
+        assert_eq!(
+            data[..2],
+            ["/usr/lib/noise", "/usr/lib/library"],
+            "{compression:?}"
+        );
+        let mut rest = data[2..].to_vec();
+        rest.sort_unstable();
+        rest.dedup();
+        assert_eq!(data[2..], rest, "{compression:?}: all others in tree order");
     }
 }
