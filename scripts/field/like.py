@@ -6,7 +6,7 @@ unified kernel, an EROFS root with the same compression, its hash tree, and the 
 command line. Packages come from a local archive that holds the locked versions and whatever else
 the other tools cannot do without, so nothing is fetched while they are timed.
 """
-import glob, hashlib, json, os, re, shutil, subprocess, time, tomllib
+import glob, hashlib, json, os, re, shutil, subprocess, tempfile, time, tomllib
 
 HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BAKER = os.environ.get("BAKER", os.path.join(HERE, "target", "release", "baker"))
@@ -30,6 +30,10 @@ LATER = ["systemd-boot-efi", "kmod", "liblzma5"]
 VERITY = ["dm_mod", "dm_verity", "erofs", "overlay"]
 
 
+# KiB that runs of baker had at most, the last one last.
+PEAKS = []
+
+
 class Failed(Exception):
     """A command that did not succeed, with its last words."""
 
@@ -44,7 +48,24 @@ def run(*command, **more):
 
 
 def baker(*command):
-    return run(BAKER, *command)
+    """What it says; the most memory that it had at once goes to PEAKS."""
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen([BAKER, *command], stdin=subprocess.DEVNULL, stdout=said, stderr=errors)
+        peak = 0
+        # What the system says of an ended child counts its time as a copy of this program.
+        while child.poll() is None:
+            with open(f"/proc/{child.pid}/status") as status:
+                found = re.search(r"VmHWM:\s+(\d+)", status.read())
+            peak = max(peak, int(found[1]) if found else 0)
+            time.sleep(0.002)
+        words = {}
+        for name, file in (("said", said), ("errors", errors)):
+            file.seek(0)
+            words[name] = file.read().decode(errors="replace")
+    if child.returncode != 0:
+        raise Failed(f"{' '.join((BAKER, *command))[:200]}:\n{words['errors'][-3000:]}")
+    PEAKS.append(peak)
+    return words["said"]
 
 
 def tools():
