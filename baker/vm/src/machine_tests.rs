@@ -303,12 +303,14 @@ fn what_a_person_hands_over_is_on_no_command_line_that_others_see() {
         smbios: vec!["/tmp/a,b".into()],
         append: vec!["debug".into(), "systemd.mask=a,b".into()],
         shares: vec!["/tmp/s,1".into()],
+        reads: Some("/tmp/r,1".into()),
     };
     let found = line(&machine, Attachment::Terminal);
     for part in [
         "-smbios 'type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check debug \
          systemd.mask=a,,b'",
         "-smbios type=11,path=/tmp/a,,b",
+        "-trace enable=virtio_blk_handle_read,file=/tmp/r,,1",
         "-object memory-backend-memfd,id=memory,share=on,size=",
         ",memory-backend=memory -accel",
         "-chardev socket,id=share0,path=/tmp/s,,1 -device vhost-user-fs-pci,chardev=share0,tag=share0",
@@ -319,4 +321,5 @@ fn what_a_person_hands_over_is_on_no_command_line_that_others_see() {
     let found = line(&machine, Attachment::Terminal);
     assert!(!found.contains("path="), "{found}");
     assert!(!found.contains("memory-backend"), "{found}");
+    assert!(!found.contains("-trace"), "{found}");
 }
