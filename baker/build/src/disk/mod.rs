@@ -16,6 +16,7 @@
 //! end    backup partition table in the last MiB
 //! ```
 
+mod copy;
 mod entry;
 mod plan;
 mod upgrade;
@@ -27,7 +28,6 @@ use std::path::{Path, PathBuf};
 
 use baker_formats::fat::{self, FatError, Volume};
 use baker_formats::gpt::{self, GptError};
-use baker_formats::io::copy_sparse;
 use baker_formats::verity;
 use baker_model::Digest;
 use baker_model::layout::{Layout, Role};
@@ -291,7 +291,7 @@ impl<'a> Image<'a> {
     }
 
     fn copy(mut self, out: &mut File, offset: u64, disk: &Path) -> Result<u64, DiskError> {
-        copy_sparse(&mut self.file, self.size, out, offset).map_err(|source| {
+        copy::copy(&mut self.file, self.size, out, offset).map_err(|source| {
             // The one error that only reading gives; all others are mostly the disk's.
             if source.kind() == io::ErrorKind::UnexpectedEof {
                 DiskError::Read {

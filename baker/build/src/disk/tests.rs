@@ -14,7 +14,10 @@ struct Bench {
 impl Bench {
     /// A root image of 3 MiB and 4 KiB, half of it a hole, with its tree.
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Self {
         let image = folder.path().join("root");
         let file = File::create(&image).unwrap();
         file.set_len((3 << 20) + 4096).unwrap();
@@ -377,4 +380,39 @@ fn an_update_that_is_too_large_is_refused() {
         error.contains("root image has 6291456 bytes") && error.contains("4194304"),
         "{error}"
     );
+}
+
+/// On a file system that shares blocks, the disk has those of the root image.
+#[test]
+fn a_disk_shares_the_blocks_of_its_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, point) = (folder.path().join("image"), folder.path().join("point"));
+    File::create(&image).unwrap().set_len(400 << 20).unwrap();
+    std::fs::create_dir(&point).unwrap();
+    let (Some(mut mkfs), Some(mut list)) = (judge("mkfs.xfs"), judge("filefrag")) else {
+        return;
+    };
+    run(mkfs.arg("-q").arg(&image));
+    let mut mount = std::process::Command::new("mount");
+    let mounted = mount.args(["-o", "loop"]).arg(&image).arg(&point).output();
+    if !mounted.is_ok_and(|said| said.status.success()) {
+        eprintln!("SKIPPED a check: XFS cannot be mounted here");
+        return;
+    }
+    let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let bench = Bench::in_folder(tempfile::tempdir_in(&point).unwrap());
+        let made = bench.make("disk", &Disk::default()).unwrap();
+        let root = bench.extract("disk", &made, Role::Root);
+        let (root, image) = (
+            std::fs::read(root).unwrap(),
+            std::fs::read(bench.path("root")).unwrap(),
+        );
+        assert!(root[..image.len()] == image);
+        assert!(root[image.len()..].iter().all(|byte| *byte == 0));
+        File::open(bench.path("disk")).unwrap().sync_all().unwrap();
+        run(list.arg("-v").arg(bench.path("disk")))
+    }));
+    run(std::process::Command::new("umount").arg(&point));
+    let said = said.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    assert!(said.contains("shared"), "{said}");
 }

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use baker_formats::fat::{self, Volume};
 use baker_formats::gpt;
-use baker_formats::io::copy_sparse;
 use baker_formats::verity;
 use baker_model::layout::{Layout, Partition, Role};
 
+use super::copy::copy;
 use super::entry::{Counter, Entry};
 use super::{BootFile, DiskError, VOLUME_LABEL, write_esp};
 
@@ -285,7 +285,7 @@ impl<'a> Source<'a> {
         use std::io::{Seek as _, SeekFrom};
         let seek = self.file.seek(SeekFrom::Start(from.offset));
         seek.map_err(|source| self.unreadable(source))?;
-        copy_sparse(&mut self.file, size, &mut out.file, offset)
+        copy(&mut self.file, size, &mut out.file, offset)
             .map(drop)
             .map_err(|source| out.failed(source))
     }
