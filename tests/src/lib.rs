@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod bakery;
+pub mod cache_server;
 pub mod confined;
 pub mod deb;
 pub mod fixture;

@@ -1,5 +1,5 @@
-//! Real servers of releases on the loopback: Debian's `docker-registry` with TLS and passwords,
-//! and moto's S3.
+//! Real servers of releases on the loopback: Debian's `docker-registry` with TLS and passwords, moto's
+//! S3, and nginx that takes files.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -96,6 +96,34 @@ impl Server {
         let answer = ask().expect("moto answers");
         assert!(answer.contains(" 200 "), "{answer}");
         Ok(server)
+    }
+
+    /// nginx with WebDAV at `/cache`, configured as the README says.
+    ///
+    /// # Errors
+    /// It is not installed here.
+    ///
+    /// # Panics
+    /// When it is installed and does not start.
+    pub fn webdav() -> Result<Self, String> {
+        let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].map(Path::new);
+        let program = program.into_iter().find(|path| path.is_file());
+        let program = program.ok_or("nginx is not installed")?;
+        let (home, port) = (folder(), free_port());
+        let at = home.path().display();
+        fs::create_dir(home.path().join("cache")).expect("a folder can be made");
+        let config = format!(
+            "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log stderr;\n\
+             events {{}}\nhttp {{\n  access_log off;\n  client_body_temp_path {at}/body;\n  \
+             proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; \
+             scgi_temp_path {at}/s;\n  server {{\n    listen 127.0.0.1:{port};\n    root {at};\n    \
+             location /cache/ {{\n      dav_methods PUT;\n      create_full_put_path on;\n      \
+             client_max_body_size 0;\n    }}\n  }}\n}}\n"
+        );
+        write(&home.path().join("nginx.conf"), config.as_bytes());
+        let mut command = Command::new(program);
+        command.arg("-c").arg(home.path().join("nginx.conf"));
+        Ok(Self::started(command, port, home))
     }
 
     fn started(mut command: Command, port: u16, home: tempfile::TempDir) -> Self {

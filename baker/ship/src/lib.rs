@@ -31,6 +31,7 @@
 
 pub mod algorithm;
 mod atomic;
+pub mod cache;
 pub mod channel;
 mod claims;
 pub mod dsse;

@@ -66,6 +66,10 @@ impl Secret {
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -155,7 +159,8 @@ impl BucketTarget {
         })
     }
 
-    fn key(&self, rest: &str) -> Key {
+    /// The key of `rest` below the prefix.
+    pub(crate) fn key(&self, rest: &str) -> Key {
         match self.prefix.as_str() {
             "" => Key::from(rest),
             prefix => Key::from(format!("{prefix}/{rest}")),
@@ -215,7 +220,7 @@ impl BucketTarget {
     }
 
     /// A small object and its state; none when it is not there.
-    fn small(&self, key: &Key, limit: u64) -> Result<Option<Small>, TargetError> {
+    pub(crate) fn small(&self, key: &Key, limit: u64) -> Result<Option<Small>, TargetError> {
         let doing = format!("read {key} from {}", self.bucket);
         let read = async {
             let found = self.store.get_opts(key, GetOptions::new()).await?;
@@ -239,7 +244,12 @@ impl BucketTarget {
     }
 
     /// Puts a small object; false when `mode` forbids it.
-    fn put_small(&self, key: &Key, bytes: &[u8], mode: PutMode) -> Result<bool, TargetError> {
+    pub(crate) fn put_small(
+        &self,
+        key: &Key,
+        bytes: &[u8],
+        mode: PutMode,
+    ) -> Result<bool, TargetError> {
         let doing = format!("put {key} into {}", self.bucket);
         let options = PutOptions::from(mode);
         let put = self.store.put_opts(key, bytes.to_vec().into(), options);
@@ -270,10 +280,15 @@ impl BucketTarget {
     }
 
     /// Puts a file in one request, or in parts when it is large.
-    fn put_file(&self, piece: &Piece, from: &Path, watch: Watch<'_>) -> Result<(), TargetError> {
+    pub(crate) fn put_at(
+        &self,
+        (key, piece): (&Key, &Piece),
+        from: &Path,
+        watch: Watch<'_>,
+    ) -> Result<(), TargetError> {
         let failed = |error| TargetError::of_read(from, error);
         let mut file = crate::atomic::open_regular(from).map_err(failed)?;
-        let (key, doing) = (self.blob_key(piece.sha256), format!("put `{}`", piece.name));
+        let doing = format!("put `{}`", piece.name);
         let mut part = || -> std::io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
             (&mut file).take(PART).read_to_end(&mut bytes)?;
@@ -283,12 +298,12 @@ impl BucketTarget {
             let bytes = part().map_err(failed)?;
             let put = self
                 .store
-                .put_opts(&key, bytes.into(), PutOptions::default());
+                .put_opts(key, bytes.into(), PutOptions::default());
             self.wait(&doing, put, Some(watch.interrupt))?;
             watch.advance(piece.size);
             return Ok(());
         }
-        let mut upload = self.wait(&doing, self.store.put_multipart(&key), None)?;
+        let mut upload = self.wait(&doing, self.store.put_multipart(key), None)?;
         let sent = self.put_parts(&doing, upload.as_mut(), &mut part, watch);
         let sent = sent.map_err(|error| match error {
             PartError::Read(error) => failed(error),
@@ -324,23 +339,30 @@ impl BucketTarget {
         }
     }
 
+    /// Bytes of a blob; none when it is not there.
+    pub(crate) fn size_at(&self, key: &Key, piece: &Piece) -> Result<Option<u64>, TargetError> {
+        let doing = format!("look for `{}`", piece.name);
+        match self.ask(&doing, self.store.head(key), None)? {
+            Ok(found) => Ok(Some(found.size)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failure(&doing, &error)),
+        }
+    }
+
     /// Reads a blob in ranges.
-    fn read_blob(
+    pub(crate) fn read_at(
         &self,
-        piece: &Piece,
+        (key, piece): (&Key, &Piece),
         from: u64,
         to: &mut dyn Write,
         watch: Watch<'_>,
     ) -> Result<(), TargetError> {
-        let (key, doing) = (
-            self.blob_key(piece.sha256),
-            format!("read `{}`", piece.name),
-        );
+        let doing = format!("read `{}`", piece.name);
         let mut at = from;
         while at < piece.size {
             let end = piece.size.min(at + PART);
             let options = GetOptions::new().with_range(Some(GetRange::Bounded(at..end)));
-            let get = async { self.store.get_opts(&key, options).await?.bytes().await };
+            let get = async { self.store.get_opts(key, options).await?.bytes().await };
             let bytes = self.wait(&doing, get, Some(watch.interrupt))?;
             if bytes.is_empty() {
                 break;
@@ -410,13 +432,7 @@ impl Target for BucketTarget {
     }
 
     fn size_of(&self, _: &Record, piece: &Piece) -> Result<Option<u64>, TargetError> {
-        let doing = format!("look for `{}`", piece.name);
-        let key = self.blob_key(piece.sha256);
-        match self.ask(&doing, self.store.head(&key), None)? {
-            Ok(found) => Ok(Some(found.size)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failure(&doing, &error)),
-        }
+        self.size_at(&self.blob_key(piece.sha256), piece)
     }
 
     fn read(
@@ -427,7 +443,7 @@ impl Target for BucketTarget {
         to: &mut dyn Write,
         watch: Watch<'_>,
     ) -> Result<(), TargetError> {
-        self.read_blob(piece, from, to, watch)
+        self.read_at((&self.blob_key(piece.sha256), piece), from, to, watch)
     }
 
     fn statements(&self, record: &Record) -> Result<Vec<Vec<u8>>, TargetError> {
@@ -500,7 +516,8 @@ impl Upload for BucketUpload<'_> {
             watch.advance(piece.size);
             return Ok(());
         }
-        self.target.put_file(piece, from, watch)
+        let key = self.target.blob_key(piece.sha256);
+        self.target.put_at((&key, piece), from, watch)
     }
 
     fn read_back(
@@ -509,7 +526,8 @@ impl Upload for BucketUpload<'_> {
         to: &mut dyn Write,
         watch: Watch<'_>,
     ) -> Result<(), TargetError> {
-        self.target.read_blob(piece, 0, to, watch)
+        let key = self.target.blob_key(piece.sha256);
+        self.target.read_at((&key, piece), 0, to, watch)
     }
 
     fn finish(self: Box<Self>) -> Result<(), TargetError> {

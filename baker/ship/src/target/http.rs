@@ -32,8 +32,8 @@ const CERTIFICATES_LIMIT: u64 = 4 << 20;
 /// A name and its password, wiped from memory when dropped and never printed.
 #[derive(Clone)]
 pub struct Credentials {
-    pub(super) user: String,
-    pub(super) password: Zeroizing<String>,
+    pub(crate) user: String,
+    pub(crate) password: Zeroizing<String>,
 }
 
 impl Credentials {
@@ -65,16 +65,25 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// What requests may go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// TLS, also after a redirection.
+    TlsOnly,
+    /// Anything: for what is believed by its signature alone.
+    Any,
+}
+
 /// Sends requests of one target.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(crate) struct Http {
     runtime: Runtime,
-    pub(super) client: Client,
+    pub(crate) client: Client,
 }
 
 impl Http {
     /// A client that believes the host's certificates, and those of the PEM file `authority`.
-    pub(super) fn new(authority: Option<&Path>) -> Result<Self, TargetError> {
+    pub(crate) fn new(authority: Option<&Path>, transport: Transport) -> Result<Self, TargetError> {
         // Another crate of the process may have chosen a provider before; that one will do.
         drop(rustls::crypto::ring::default_provider().install_default());
         let start = |error: &dyn std::error::Error| TargetError::Remote {
@@ -83,7 +92,7 @@ impl Http {
         };
         let mut builder = Client::builder()
             .user_agent(concat!("baker/", env!("CARGO_PKG_VERSION")))
-            .https_only(true)
+            .https_only(transport == Transport::TlsOnly)
             .connect_timeout(Duration::from_secs(20));
         if let Some(path) = authority {
             builder = builder.tls_certs_merge(certificates(path)?);
@@ -94,7 +103,7 @@ impl Http {
     }
 
     /// Waits for `future`; `doing` is for the error.
-    pub(super) fn wait<T, E: std::error::Error>(
+    pub(crate) fn wait<T, E: std::error::Error>(
         &self,
         doing: &str,
         future: impl Future<Output = Result<T, E>>,
@@ -104,7 +113,7 @@ impl Http {
     }
 
     /// The body of a response, at most `limit` bytes.
-    pub(super) fn bytes(
+    pub(crate) fn bytes(
         &self,
         doing: &str,
         mut response: Response,

@@ -34,10 +34,12 @@ pub use error::TargetError;
 pub use folder::{FolderTarget, Source};
 pub(crate) use folder::{read_all, record_of};
 pub use http::Credentials;
+pub(crate) use http::{Http, Transport};
 pub(crate) use lock::Lock;
 pub(crate) use partial::rename_no_replace;
 pub use place::{Place, PlaceError, Reference, Which};
 pub use registry::RegistryTarget;
+pub(crate) use registry::{Client, Descriptor, Document, EMPTY, MANIFEST_TYPE};
 
 use crate::folder::Watch;
 use crate::names::{self, MANIFEST, RESERVED, objection_to_component};

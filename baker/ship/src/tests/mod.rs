@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod attesting;
+mod caches;
 mod catalogue;
 mod elsewhere;
 pub(crate) mod fixture;

@@ -9,8 +9,11 @@ use crate::target::{BucketAccess, BucketTarget, Credentials, RegistryTarget, Sec
 #[path = "../../../../tests/src/servers.rs"]
 mod loopback;
 
-use loopback::{BUCKET, USER};
-pub(super) use loopback::{PASSWORD, Server};
+#[path = "../../../../tests/src/cache_server.rs"]
+mod cache_server;
+
+pub(super) use cache_server::{CacheServer, Mood};
+pub(super) use loopback::{BUCKET, PASSWORD, Server, USER};
 
 /// Debian's registry; none, loudly, where it is not installed.
 pub(super) fn registry() -> Option<Server> {
@@ -20,6 +23,11 @@ pub(super) fn registry() -> Option<Server> {
 /// moto's S3; none, loudly, without it.
 pub(super) fn bucket() -> Option<Server> {
     or_skip(Server::bucket())
+}
+
+/// nginx that takes files; none, loudly, without it.
+pub(super) fn webdav() -> Option<Server> {
+    or_skip(Server::webdav())
 }
 
 fn or_skip(server: Result<Server, String>) -> Option<Server> {
@@ -43,12 +51,16 @@ pub(super) fn registry_as(
 
 /// The bucket of the server at `port`.
 pub(super) fn bucket_at(port: u16, prefix: &str) -> BucketTarget {
-    let access = BucketAccess {
+    BucketTarget::new(BUCKET, prefix, &bucket_access(port), None).unwrap()
+}
+
+/// The way into the buckets of the server at `port`.
+pub(super) fn bucket_access(port: u16) -> BucketAccess {
+    BucketAccess {
         endpoint: Some(format!("http://127.0.0.1:{port}")),
         region: None,
         key_id: Some(USER.to_owned()),
         secret: Some(Secret::new(PASSWORD.to_owned())),
         token: None,
-    };
-    BucketTarget::new(BUCKET, prefix, &access, None).unwrap()
+    }
 }

@@ -41,7 +41,7 @@ const PAUSES: [Duration; 4] = [
 
 /// A repository.
 #[derive(Debug)]
-pub(super) struct Client<'a> {
+pub(crate) struct Client<'a> {
     pub(super) http: &'a Http,
     pub(super) host: &'a str,
     pub(super) repository: String,
@@ -52,7 +52,7 @@ pub(super) struct Client<'a> {
 
 /// Whether a registry keeps referrers by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Referrers {
+pub(crate) enum Referrers {
     /// It does.
     Kept,
     /// Whoever pushes has to keep them under a tag.
@@ -101,7 +101,7 @@ impl Client<'_> {
     }
 
     /// Puts a manifest under a tag or its digest.
-    pub(super) fn put_manifest(
+    pub(crate) fn put_manifest(
         &self,
         reference: &str,
         media_type: &str,
@@ -133,7 +133,7 @@ impl Client<'_> {
     }
 
     /// Bytes of a blob; none when it is not there.
-    pub(super) fn blob_size(&self, sha256: Digest) -> Result<Option<u64>, TargetError> {
+    pub(crate) fn blob_size(&self, sha256: Digest) -> Result<Option<u64>, TargetError> {
         let doing = format!("look for {} in {}", sha256.short(), self.name());
         let url = self.url(&format!("blobs/sha256:{sha256}"));
         let response = self.send(&doing, || self.request(Method::HEAD, &url), None)?;
@@ -145,7 +145,7 @@ impl Client<'_> {
     }
 
     /// Puts the bytes of a file as a blob, in one request, streamed.
-    pub(super) fn put_file(
+    pub(crate) fn put_file(
         &self,
         piece: &Piece,
         from: &Path,
@@ -181,7 +181,7 @@ impl Client<'_> {
     }
 
     /// Puts a small blob.
-    pub(super) fn put_bytes(&self, bytes: &[u8]) -> Result<(), TargetError> {
+    pub(crate) fn put_bytes(&self, bytes: &[u8]) -> Result<(), TargetError> {
         let sha256 = Digest::of(bytes);
         if self.blob_size(sha256)? == Some(bytes.len() as u64) {
             return Ok(());
@@ -198,7 +198,7 @@ impl Client<'_> {
     }
 
     /// Reads a blob from byte `from` on.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         piece: &Piece,
         from: u64,

@@ -6,13 +6,13 @@ use baker_model::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Media type of a manifest.
-pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Media type of an index.
 pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 /// Media type of the empty configuration ("guidance for an empty descriptor").
 pub(super) const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// The bytes of the empty configuration.
-pub(super) const EMPTY: &[u8] = b"{}";
+pub(crate) const EMPTY: &[u8] = b"{}";
 /// What a release is.
 pub(super) const RELEASE_TYPE: &str = "application/vnd.baker.release.v1+json";
 /// What a channel is.
@@ -27,7 +27,7 @@ pub(super) const VERSION: &str = "org.opencontainers.image.version";
 /// Something by type, digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
+pub(crate) struct Descriptor {
     pub(super) media_type: String,
     /// `sha256:<hex>`.
     pub(super) digest: String,
@@ -41,7 +41,7 @@ pub(super) struct Descriptor {
 /// A manifest. Keys that baker does not write are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Document {
+pub(crate) struct Document {
     pub(super) schema_version: u32,
     pub(super) media_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ pub(super) struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) subject: Option<Descriptor>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// A list of manifests.
@@ -66,7 +66,7 @@ pub(super) struct Index {
 }
 
 impl Descriptor {
-    pub(super) fn new(media_type: &str, sha256: Digest, size: u64) -> Self {
+    pub(crate) fn new(media_type: &str, sha256: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest: format!("sha256:{sha256}"),
@@ -93,7 +93,7 @@ impl Descriptor {
 
 impl Document {
     /// An artifact of these layers.
-    pub(super) fn new(artifact_type: &str, layers: Vec<Descriptor>) -> Self {
+    pub(crate) fn new(artifact_type: &str, layers: Vec<Descriptor>) -> Self {
         Self {
             schema_version: 2,
             media_type: MANIFEST_TYPE.to_owned(),
@@ -105,7 +105,7 @@ impl Document {
         }
     }
 
-    pub(super) fn annotated(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn annotated(mut self, key: &str, value: &str) -> Self {
         self.annotations.insert(key.to_owned(), value.to_owned());
         self
     }
@@ -115,7 +115,7 @@ impl Document {
         self
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a manifest holds only plain data")
     }
 
@@ -137,7 +137,7 @@ impl Index {
         }
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an index holds only plain data")
     }
 }

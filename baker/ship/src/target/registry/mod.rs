@@ -30,12 +30,13 @@ use baker_model::{Digest, Interrupt, Silent};
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
-use self::client::{Client, Referrers, parse};
+pub(crate) use self::client::Client;
+use self::client::{Referrers, parse};
 use self::document::{
-    CHANNEL_TYPE, Descriptor, Document, EMPTY, INDEX_TYPE, Index, MANIFEST_TYPE, RELEASE_TYPE,
-    STATEMENT_TYPE, TITLE, VERSION,
+    CHANNEL_TYPE, INDEX_TYPE, Index, RELEASE_TYPE, STATEMENT_TYPE, TITLE, VERSION,
 };
-use super::http::{Credentials, Http};
+pub(crate) use self::document::{Descriptor, Document, EMPTY, MANIFEST_TYPE};
+use super::http::{Credentials, Http, Transport};
 use super::{ChannelId, LOG_LIMIT, Log, Piece, Record, ReleaseId, Target, TargetError, Upload};
 use crate::dsse::Envelope;
 use crate::folder::Watch;
@@ -72,7 +73,7 @@ impl RegistryTarget {
         authority: Option<&Path>,
     ) -> Result<Self, TargetError> {
         Ok(Self {
-            http: Http::new(authority)?,
+            http: Http::new(authority, Transport::TlsOnly)?,
             host: host.to_owned(),
             path: path.to_owned(),
             credentials,
@@ -80,7 +81,8 @@ impl RegistryTarget {
         })
     }
 
-    fn client(&self, name: &str) -> Client<'_> {
+    /// The repository `name` below the path.
+    pub(crate) fn client(&self, name: &str) -> Client<'_> {
         let repository = match self.path.as_str() {
             "" => name.to_owned(),
             path => format!("{path}/{name}"),
@@ -95,7 +97,7 @@ impl RegistryTarget {
     }
 
     /// The manifest under a tag, when it is an artifact of this type.
-    fn tagged(
+    pub(crate) fn tagged(
         &self,
         client: &Client<'_>,
         tag: &str,

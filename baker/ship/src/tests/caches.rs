@@ -1,0 +1,265 @@
+//! What every shelf of a cache must do, whatever it is; and what is refused of it.
+
+use std::path::Path;
+
+use baker_model::{Digest, Interrupt};
+
+use super::fixture::key;
+use super::servers::{
+    BUCKET, CacheServer, Mood, PASSWORD, USER, bucket, bucket_access, registry, webdav,
+};
+use crate::cache::{
+    Authorization, Blob, BucketShelf, CacheError, FolderShelf, HttpShelf, Kept, RegistryShelf,
+    Shelf, Slot, bring, is_whole, look, share,
+};
+use crate::target::{Credentials, Secret, TargetError};
+use crate::{Key, Purpose, Trust};
+
+fn slot(text: &str) -> Slot {
+    Slot {
+        kind: "packed",
+        key: Digest::of(text.as_bytes()),
+    }
+}
+
+fn trust() -> Trust {
+    Trust::of([key().public()])
+}
+
+/// An entry as files in `folder`: a result of some size, and an object.
+fn entry(folder: &Path, size: usize) -> (Kept, [std::path::PathBuf; 2]) {
+    let bytes: Vec<u8> = (0..=250_u8).cycle().take(size).collect();
+    let files = [folder.join("result"), folder.join("object")];
+    std::fs::write(&files[0], &bytes).unwrap();
+    std::fs::write(&files[1], b"object").unwrap();
+    let mut kept = Kept::new(Blob::of_file(&files[0]).unwrap());
+    kept.objects.push(Blob::of_file(&files[1]).unwrap());
+    (kept, files)
+}
+
+fn shared(shelf: &dyn Shelf, slot: &Slot, size: usize, key: &Key) -> (Kept, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, files) = entry(folder.path(), size);
+    let files = [files[0].as_path(), files[1].as_path()];
+    let sent = share(shelf, slot, (&kept, &files), key, &Interrupt::new()).unwrap();
+    (kept, sent)
+}
+
+fn brought(shelf: &dyn Shelf, slot: &Slot, blob: &Blob) -> Result<Option<Vec<u8>>, CacheError> {
+    let mut bytes = Vec::new();
+    let there = bring(shelf, slot, blob, &mut bytes, &Interrupt::new())?;
+    Ok(there.then_some(bytes))
+}
+
+/// The whole life of entries in an empty cache.
+fn behaves(shelf: &dyn Shelf) {
+    let (one, two) = (slot("one"), slot("two"));
+    assert_eq!(look(shelf, &one, &trust()).unwrap(), None);
+    // More than one part of a bucket's upload.
+    let (kept, sent) = shared(shelf, &one, 9 << 20, &key());
+    assert!(sent > 9 << 20, "{sent}");
+    assert_eq!(look(shelf, &one, &trust()).unwrap().unwrap(), kept);
+    assert!(is_whole(shelf, &one, &kept).unwrap());
+    let bytes = brought(shelf, &one, &kept.result).unwrap().unwrap();
+    assert_eq!(Digest::of(&bytes), kept.result.sha256);
+    let object = brought(shelf, &one, &kept.objects[0]).unwrap();
+    assert_eq!(object.unwrap(), b"object");
+    let (_, sent) = shared(shelf, &one, 9 << 20, &key());
+    assert!(
+        sent < 4096,
+        "blobs that are there are not sent again: {sent}"
+    );
+    assert_eq!(look(shelf, &two, &trust()).unwrap(), None);
+    let gone = Blob::of(b"never put there");
+    assert!(brought(shelf, &two, &gone).unwrap().is_none());
+    // What a stranger put there is refused, and replaced by whoever may.
+    let stranger = Key::from_seed("stranger", Purpose::Release, &[9; 32]);
+    shared(shelf, &two, 5000, &stranger);
+    let refused = look(shelf, &two, &trust()).unwrap_err();
+    let id = stranger.public().id().to_string();
+    let text = crate::report::chain(&refused);
+    assert!(
+        matches!(refused, CacheError::Refused { .. }) && refused.is_of_entry(),
+        "{refused:?}"
+    );
+    assert!(
+        text.contains(&two.to_string()) && text.contains(&id),
+        "{text}"
+    );
+    let (kept, _) = shared(shelf, &two, 6000, &key());
+    assert_eq!(look(shelf, &two, &trust()).unwrap().unwrap(), kept);
+}
+
+#[test]
+fn a_folder_behaves() {
+    let folder = tempfile::tempdir().unwrap();
+    behaves(&FolderShelf::new(folder.path().join("cache")));
+}
+
+#[test]
+fn a_server_of_http_behaves() {
+    let server = CacheServer::start();
+    let base = format!("{}/team", server.address());
+    behaves(&HttpShelf::new(&base, None, None).unwrap());
+    let mut paths: Vec<String> = server.files().keys().cloned().collect();
+    paths.sort();
+    let record = format!("/team/ac/{}", slot("one").address());
+    assert!(paths.contains(&record), "{paths:?}");
+    let is_blob = |path: &&String| path.starts_with("/team/cas/");
+    assert_eq!(paths.iter().filter(is_blob).count(), 4, "{paths:?}");
+    assert_eq!(paths.len(), 6, "{paths:?}");
+}
+
+#[test]
+fn nginx_with_webdav_behaves() {
+    let Some(server) = webdav() else {
+        return;
+    };
+    let base = format!("http://127.0.0.1:{}/cache", server.port());
+    behaves(&HttpShelf::new(&base, None, None).unwrap());
+}
+
+#[test]
+fn a_registry_behaves() {
+    let Some(server) = registry() else {
+        return;
+    };
+    let host = format!("localhost:{}", server.port());
+    let (place, authority) = (server.place(), server.authority());
+    let credentials = Credentials::new(USER.to_owned(), PASSWORD.to_owned());
+    let path = format!("{place}/cache");
+    let open = |credentials| RegistryShelf::new(&host, &path, credentials, Some(&authority));
+    behaves(&open(Some(credentials)).unwrap());
+    let nobody = open(None).unwrap();
+    let refused = look(&nobody, &slot("one"), &trust()).unwrap_err();
+    assert!(
+        matches!(
+            &refused,
+            CacheError::Shelf(TargetError::Unauthorized { .. })
+        ) && !refused.is_of_entry(),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_bucket_behaves() {
+    let Some(server) = bucket() else {
+        return;
+    };
+    let access = bucket_access(server.port());
+    for prefix in [server.place(), String::new()] {
+        behaves(&BucketShelf::new(BUCKET, &prefix, &access, None).unwrap());
+    }
+}
+
+#[test]
+fn a_blob_that_is_another_one_is_named() {
+    let server = CacheServer::start();
+    let shelf = HttpShelf::new(&server.address(), None, None).unwrap();
+    let slot = slot("one");
+    let (kept, _) = shared(&shelf, &slot, 50_000, &key());
+    let path = format!("/cas/{}", kept.result.sha256);
+    let whole = server.files()[&path].clone();
+    let mut altered = whole.clone();
+    altered[40_000] ^= 1;
+    let cut = whole[..49_999].to_vec();
+    for bytes in [altered, cut, Vec::new()] {
+        server.files().insert(path.clone(), bytes);
+        let error = brought(&shelf, &slot, &kept.result).unwrap_err();
+        assert!(error.is_of_entry(), "{error:?}");
+        let text = error.to_string();
+        let expected = kept.result.sha256.to_string();
+        assert!(
+            text.contains(&slot.to_string()) && text.contains(&expected),
+            "{text}"
+        );
+    }
+    // More than was signed is never read: what came is what was signed.
+    let longer = [&whole[..], &[0; 1 << 20]].concat();
+    server.files().insert(path, longer);
+    let bytes = brought(&shelf, &slot, &kept.result).unwrap().unwrap();
+    assert_eq!(bytes.len(), 50_000);
+    let record = format!("/ac/{}", slot.address());
+    server.files().insert(record, vec![b'x'; 1 << 20]);
+    let error = look(&shelf, &slot, &trust()).unwrap_err();
+    assert!(error.is_of_entry(), "a record without end: {error:?}");
+}
+
+#[test]
+fn a_server_that_is_in_trouble_is_told_from_an_empty_one() {
+    let server = CacheServer::start();
+    let shelf = HttpShelf::new(&server.address(), None, None).unwrap();
+    let slot = slot("one");
+    server.become_(Mood::Broken(503));
+    let error = look(&shelf, &slot, &trust()).unwrap_err();
+    assert!(
+        !error.is_of_entry() && error.to_string().contains("503"),
+        "{error:?}"
+    );
+    server.become_(Mood::Broken(403));
+    let error = look(&shelf, &slot, &trust()).unwrap_err();
+    assert!(matches!(
+        error,
+        CacheError::Shelf(TargetError::Unauthorized { .. })
+    ));
+    // Reading may be sent on; a PUT that became a GET has kept nothing.
+    server.become_(Mood::Elsewhere(303));
+    assert_eq!(look(&shelf, &slot, &trust()).unwrap(), None);
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, files) = entry(folder.path(), 10);
+    server.become_(Mood::Kind);
+    for name in [kept.result.sha256, kept.objects[0].sha256] {
+        server
+            .files()
+            .insert(format!("/cas/{name}"), b"0123456789".to_vec());
+    }
+    let record = format!("/ac/{}", slot.address());
+    server.files().insert(record.clone(), b"old".to_vec());
+    server.become_(Mood::Elsewhere(303));
+    let files = [files[0].as_path(), files[1].as_path()];
+    let sent = share(&shelf, &slot, (&kept, &files), &key(), &Interrupt::new());
+    assert!(
+        sent.is_err(),
+        "nothing was kept: {:?}",
+        server.files().get(&record)
+    );
+    drop(server);
+    let error = look(&shelf, &slot, &trust()).unwrap_err();
+    assert!(!error.is_of_entry(), "{error:?}");
+}
+
+#[test]
+fn credentials_are_sent_as_they_are_and_never_in_the_clear() {
+    let server = CacheServer::start();
+    let basic = Authorization::Basic(Credentials::new("ada".to_owned(), "x:y".to_owned()));
+    let bearer = Authorization::Bearer(Secret::new("token".to_owned()));
+    // base64 of ada:x:y
+    for (who, header) in [(&basic, "Basic YWRhOng6eQ=="), (&bearer, "Bearer token")] {
+        server.become_(Mood::Asks(header.to_owned()));
+        let shelf = HttpShelf::new(&server.address(), Some(who), None).unwrap();
+        assert_eq!(look(&shelf, &slot("one"), &trust()).unwrap(), None);
+        assert!(!format!("{shelf:?}").contains("token"), "{shelf:?}");
+        let clear = HttpShelf::new("http://cache.example", Some(who), None).unwrap_err();
+        assert!(clear.to_string().contains("https://"), "{clear}");
+    }
+    let nobody = HttpShelf::new(&server.address(), None, None).unwrap();
+    let error = look(&nobody, &slot("one"), &trust()).unwrap_err();
+    assert!(matches!(
+        error,
+        CacheError::Shelf(TargetError::Unauthorized { .. })
+    ));
+}
+
+#[test]
+fn a_file_that_changes_on_the_way_is_not_vouched_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = FolderShelf::new(folder.path().join("cache"));
+    let (kept, files) = entry(folder.path(), 5000);
+    // As another baker does: a new file under the name.
+    std::fs::write(&files[0], b"another book").unwrap();
+    let files = [files[0].as_path(), files[1].as_path()];
+    let one = slot("one");
+    let error = share(&shelf, &one, (&kept, &files), &key(), &Interrupt::new()).unwrap_err();
+    assert!(matches!(error, CacheError::Changed { .. }), "{error:?}");
+    assert_eq!(look(&shelf, &one, &trust()).unwrap(), None);
+}
