@@ -10,6 +10,7 @@ mod arm64;
 mod bake;
 mod boot;
 mod bundles;
+mod cache;
 mod configure;
 mod coverage;
 mod drill;

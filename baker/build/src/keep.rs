@@ -103,19 +103,32 @@ impl Keep {
     /// The book of this kind and key; none when there is none that can be used.
     #[must_use]
     pub fn open<I: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<Book<I>> {
+        let (file, path, index) = self.whole(kind, key)?;
+        let index = postcard::from_bytes(&index).ok()?;
+        Some(Book { index, file, path })
+    }
+
+    /// Where the book of this kind and key lies; none when there is none that can be used. Its index is
+    /// checked, its contents are not.
+    #[must_use]
+    pub fn find(&self, kind: &str, key: &Digest) -> Option<PathBuf> {
+        self.whole(kind, key).map(|(_, path, _)| path)
+    }
+
+    /// A book as a file, and its index as bytes.
+    fn whole(&self, kind: &str, key: &Digest) -> Option<(File, PathBuf, Vec<u8>)> {
         if self.renews {
             return None;
         }
         let path = self.path(kind, key);
         let mut file = File::open(&path).ok()?;
-        let metadata = file.metadata().ok()?;
-        if metadata.uid() != own_user()? || metadata.mode() & 0o022 != 0 {
+        if !is_own(&file) {
             return None;
         }
-        let index = postcard::from_bytes(&index(&mut file).ok()??).ok()?;
+        let index = index(&mut file).ok()??;
         // Whoever clears up goes by the time of the last use.
         file.set_modified(SystemTime::now()).ok()?;
-        Some(Book { index, file, path })
+        Some((file, path, index))
     }
 
     /// Begins a book.
@@ -143,6 +156,13 @@ impl Keep {
     fn path(&self, kind: &str, key: &Digest) -> PathBuf {
         self.folder.join(format!("{kind}-{key}"))
     }
+}
+
+/// True for a file that no other user could have written.
+#[must_use]
+pub fn is_own(file: &File) -> bool {
+    let metadata = file.metadata().ok();
+    metadata.is_some_and(|it| Some(it.uid()) == own_user() && it.mode() & 0o022 == 0)
 }
 
 /// The user whom files that we make belong to; none where the system does not say so.
@@ -333,6 +353,8 @@ mod tests {
             keep.open::<Vec<String>>("kind", &key).is_some()
         };
         assert!(opens(&whole));
+        assert_eq!(keep.find("kind", &key).unwrap(), path);
+        assert!(keep.find("kind", &Digest::of(b"other")).is_none());
         for length in 0..whole.len() {
             assert!(!opens(&whole[..length]), "cut to {length} bytes");
         }

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use baker_fetch::Expiry;
+use baker_ship::cache::CachePlace;
+use baker_ship::target::PlaceError;
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
@@ -65,6 +67,38 @@ pub struct Global {
         hide_default_value = true
     )]
     pub sandbox: SandboxChoice,
+    /// Cache that machines share: a folder, http(s)://HOST/PATH, oci://HOST/PATH or
+    /// s3://BUCKET/PREFIX; `fetch` and `release` bring from it what others have
+    /// made of the same inputs. An empty one is none
+    #[arg(
+        long,
+        global = true,
+        env = "BAKER_CACHE",
+        value_name = "PLACE",
+        hide_short_help = true
+    )]
+    pub cache: Option<String>,
+    /// Public key that must have signed what is brought from the cache, or a folder
+    /// of such keys; may be repeated
+    #[arg(
+        long,
+        global = true,
+        env = "BAKER_CACHE_TRUST",
+        value_name = "FILE",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
+    pub cache_trust: Vec<PathBuf>,
+    /// Private key that signs what is shared in the cache: FILE, pkcs11:URI or
+    /// command:PROGRAM
+    #[arg(
+        long,
+        global = true,
+        env = "BAKER_CACHE_KEY",
+        value_name = "KEY",
+        hide_short_help = true
+    )]
+    pub cache_key: Option<String>,
     /// Config file [default: ~/.config/baker/config.toml]
     #[arg(long, global = true, env = "BAKER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -125,6 +159,27 @@ struct File {
     secure_boot_key: Option<String>,
     trust: Vec<PathBuf>,
     targets: Targets,
+    cache: CacheFile,
+}
+
+/// `[cache]`: where machines share what they have made.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct CacheFile {
+    place: Option<String>,
+    trust: Vec<PathBuf>,
+    key: Option<String>,
+}
+
+/// Where machines share what they have made.
+#[derive(Debug, Clone, Default)]
+pub struct CacheConfig {
+    /// The cache; none to do without.
+    pub place: Option<CachePlace>,
+    /// Public keys that must have signed what is brought, or folders of such keys.
+    pub trust: Vec<PathBuf>,
+    /// The key that signs what is shared, as it stands behind `--key`; none to share nothing.
+    pub key: Option<String>,
 }
 
 /// `[targets]`: where registries and buckets are, when their names do not say it. Who we are there
@@ -166,6 +221,8 @@ pub struct Config {
     pub targets: Targets,
     /// Where scripts run.
     pub sandbox: SandboxChoice,
+    /// Where machines share what they have made.
+    pub cache: CacheConfig,
 }
 
 impl Config {
@@ -198,8 +255,23 @@ impl Config {
             trust: file.trust,
             targets: file.targets,
             sandbox: global.sandbox,
+            cache: CacheConfig {
+                place: cache_place(global.cache.clone().or(file.cache.place))?,
+                trust: or(&global.cache_trust, file.cache.trust),
+                key: global.cache_key.clone().or(file.cache.key),
+            },
         })
     }
+}
+
+/// The place that a text names; none for none, and for an empty one.
+fn cache_place(text: Option<String>) -> Result<Option<CachePlace>, Failure> {
+    let place = text
+        .filter(|text| !text.is_empty())
+        .map(|text| text.parse());
+    place.transpose().map_err(|error: PlaceError| {
+        Failure::new(Exit::Usage, error).context("cannot use the cache")
+    })
 }
 
 fn read_file(global: &Global) -> Result<File, Failure> {

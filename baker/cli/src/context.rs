@@ -11,7 +11,7 @@ use baker_ship::{KeySource, KeySourceError, Passphrase, Secrets, Signer, Trust};
 use serde::Serialize;
 
 use crate::commands::key::key_failure;
-use crate::config::{Color, Config, Global, SandboxChoice, Targets};
+use crate::config::{CacheConfig, Color, Config, Global, SandboxChoice, Targets};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::BootKeys;
 use crate::pipeline::openpgp::Fingerprint;
@@ -129,6 +129,11 @@ impl Context {
     /// Where registries and buckets are.
     pub fn targets(&self) -> &Targets {
         &self.config.targets
+    }
+
+    /// Where machines share what they have made.
+    pub fn cache(&self) -> &CacheConfig {
+        &self.config.cache
     }
 
     /// The OpenPGP key that signs lists of updates: the flag's, else the config file's.

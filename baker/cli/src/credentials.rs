@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use baker_ship::cache::Authorization;
 use baker_ship::target::{BucketAccess, Credentials, Secret};
 use serde::Deserialize;
 
@@ -15,6 +16,13 @@ use crate::exit::{Exit, Failure};
 const USER: &str = "BAKER_REGISTRY_USER";
 /// Their password.
 const PASSWORD: &str = "BAKER_REGISTRY_PASSWORD";
+
+/// Token for a cache.
+const CACHE_TOKEN: &str = "BAKER_CACHE_TOKEN";
+/// Name of the user of a cache.
+const CACHE_USER: &str = "BAKER_CACHE_USER";
+/// Their password.
+const CACHE_PASSWORD: &str = "BAKER_CACHE_PASSWORD";
 
 /// Where to look: the environment, and the home folder.
 #[derive(Clone, Copy)]
@@ -49,6 +57,29 @@ impl Lookup<'_> {
         if let (Some(user), Some(password)) = (self.variable(USER), self.variable(PASSWORD)) {
             return Ok(Some(Credentials::new(user, password)));
         }
+        self.of_file(host)
+    }
+
+    /// Who we are to the cache at `host`, a server of HTTP: the token of the variable, else user and
+    /// password of the variables. When what is sent is kept secret on the way, also what the file of
+    /// container tools has for it.
+    pub fn cache(&self, host: &str, is_secret: bool) -> Result<Option<Authorization>, Failure> {
+        if let Some(token) = self.variable(CACHE_TOKEN) {
+            return Ok(Some(Authorization::Bearer(Secret::new(token))));
+        }
+        let pair = (self.variable(CACHE_USER), self.variable(CACHE_PASSWORD));
+        if let (Some(user), Some(password)) = pair {
+            let credentials = Credentials::new(user, password);
+            return Ok(Some(Authorization::Basic(credentials)));
+        }
+        match is_secret {
+            true => Ok(self.of_file(host)?.map(Authorization::Basic)),
+            false => Ok(None),
+        }
+    }
+
+    /// What the file of container tools has for a host.
+    fn of_file(&self, host: &str) -> Result<Option<Credentials>, Failure> {
         let named = self.variable("REGISTRY_AUTH_FILE").map(PathBuf::from);
         let folder = self.variable("DOCKER_CONFIG").map(PathBuf::from);
         let folder = folder.unwrap_or_else(|| self.home.join(".docker"));
@@ -162,6 +193,18 @@ mod tests {
             lookup(&both).registry("h:1").unwrap().unwrap().user(),
             "you"
         );
+        // A cache: the file's only where nobody listens, a token before all.
+        let cache = |variable, is_secret| lookup(variable).cache("h:1", is_secret).unwrap();
+        assert!(cache(&none, false).is_none());
+        assert!(matches!(cache(&none, true), Some(Authorization::Basic(it)) if it.user() == "me"));
+        assert!(cache(&both, false).is_none(), "those are for registries");
+        let pair = |name: &str| (name != CACHE_TOKEN).then(|| "they".to_owned());
+        let found = cache(&pair, false);
+        assert!(matches!(found, Some(Authorization::Basic(it)) if it.user() == "they"));
+        let all = |_: &str| Some("all".to_owned());
+        let found = cache(&all, false);
+        assert!(matches!(&found, Some(Authorization::Bearer(_))));
+        assert!(!format!("{found:?}").contains("all"), "{found:?}");
         fs::write(&file, r#"{"auths":{"h:1":{"auth":"secret!"}}}"#).unwrap();
         let failure = lookup(&none).registry("h:1").unwrap_err();
         assert!(!failure.causes().concat().contains("secret"), "{failure:?}");

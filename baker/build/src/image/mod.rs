@@ -130,6 +130,19 @@ pub fn image(request: Request<'_>) -> Result<u64, ImageError> {
     Ok(size)
 }
 
+/// First word of the names of the books that [`image`] keeps.
+pub const PACKED: &str = parcels::KIND;
+
+/// Names the book in which [`image`] keeps what it packs of the input with the digest `source`: a
+/// package, a large local file, the tree of a sandbox. None for a format of which nothing is kept.
+#[must_use]
+pub fn packed_key(root: &Root, source: &Digest) -> Option<Digest> {
+    match root.format {
+        RootFormat::Erofs => Some(parcels::key(&parcels::settings(&options(root)), source)),
+        RootFormat::Squashfs => None,
+    }
+}
+
 /// Pieces of files that were packed before, and those that were packed now.
 type Counts = (u64, u64);
 
@@ -146,11 +159,10 @@ fn write(request: &Request<'_>) -> Result<(u64, Counts), ImageError> {
     let size = match request.root.format {
         RootFormat::Erofs => {
             let options = erofs::Options {
-                compression: compression(request.root),
                 uuid,
                 epoch: request.epoch,
                 threads: request.threads,
-                cluster_size: request.root.cluster_size.unwrap_or(CLUSTER_SIZE),
+                ..options(request.root)
             };
             let keeping = |source| ImageError::Keep {
                 path: request.out.to_owned(),
@@ -213,6 +225,15 @@ fn shelf<'a>(request: &Request<'a>, options: &erofs::Options) -> Option<io::Resu
         options,
         folder,
     ))
+}
+
+/// What a recipe says of how its data is packed.
+fn options(root: &Root) -> erofs::Options {
+    erofs::Options {
+        compression: compression(root),
+        cluster_size: root.cluster_size.unwrap_or(CLUSTER_SIZE),
+        ..erofs::Options::default()
+    }
 }
 
 fn compression(root: &Root) -> erofs::Compression {

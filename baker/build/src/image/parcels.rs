@@ -18,7 +18,7 @@ use crate::keep::{Book, Key, Piece};
 use crate::{Keep, Spool};
 
 /// First word of the books' names.
-const KIND: &str = "packed";
+pub(super) const KIND: &str = "packed";
 
 /// Version of what is kept.
 const VERSION: &str = "baker-packed-1";
@@ -199,7 +199,7 @@ impl Parcels for Shelf<'_> {
 }
 
 /// Names a way to compress.
-fn settings(options: &Options) -> Digest {
+pub(super) fn settings(options: &Options) -> Digest {
     let mut key = Key::new(VERSION);
     key.add(&PARCEL_VERSION.to_le_bytes());
     // The library decides over the bytes, too.
@@ -209,7 +209,8 @@ fn settings(options: &Options) -> Digest {
     key.finish()
 }
 
-fn key(settings: &Digest, source: &Digest) -> Digest {
+/// Names the book of an input, packed in some way.
+pub(super) fn key(settings: &Digest, source: &Digest) -> Digest {
     let mut key = Key::new(VERSION);
     key.add(settings.as_bytes());
     key.add(source.as_bytes());

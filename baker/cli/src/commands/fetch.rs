@@ -6,10 +6,12 @@ use baker_fetch::{Check, FetchOptions};
 
 use crate::context::Context;
 use crate::exit::Failure;
+use crate::pipeline::Cache;
 use crate::source::RecipeFolder;
 
 /// Brings everything that the lock names into the store; after that, baking
-/// needs no network.
+/// needs no network. From a cache (--cache) it also brings what other machines
+/// have made of the same inputs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of the recipe
@@ -38,13 +40,20 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         jobs: args.jobs.into(),
         check,
     };
+    // A cache that nobody can believe is told before the long work.
+    let cache = Cache::for_reading(context)?;
     let fetched = context.fetch_inputs(&lock, options)?;
+    let brought = cache.map(|cache| cache.bring(&folder, &lock, context));
+    let brought = brought.transpose()?;
     let text = format!(
         "{} packages in the store",
         fetched.stored + fetched.downloaded
     );
-    let value = serde_json::json!({
+    let mut value = serde_json::json!({
         "stored": fetched.stored, "downloaded": fetched.downloaded, "bytes": fetched.bytes,
     });
+    if let Some(brought) = brought {
+        value["cache"] = serde_json::json!(brought);
+    }
     context.answer(&text, &value)
 }

@@ -8,7 +8,7 @@ use baker_fetch::FetchOptions;
 use super::insight::Insight;
 use crate::context::{Context, MAKE_BOOT_KEYS};
 use crate::exit::{Exit, Failure};
-use crate::pipeline::{self, BakeRequest, Ending, Host, Kept, Names, ReleaseRequest};
+use crate::pipeline::{self, BakeRequest, Cache, Ending, Host, Kept, Names, ReleaseRequest};
 use crate::source::RecipeFolder;
 
 /// The main job: checks the lock, fetches, bakes, tests, signs, and puts the
@@ -108,8 +108,17 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         )?),
         Some(_) => None,
     };
+    // A bundle holds all that its release is made of, and what is made anew takes nothing over.
+    let (reading, sharing) = match (&bundle, args.anew) {
+        (Some(_), _) => (None, None),
+        (None, true) => (None, Cache::for_sharing(context)?),
+        (None, false) => (Cache::for_reading(context)?, Cache::for_sharing(context)?),
+    };
     if bundle.is_none() {
         context.fetch_inputs(&lock, FetchOptions::default())?;
+    }
+    if let Some(cache) = reading {
+        cache.bring(&folder, &lock, context)?;
     }
     let request = ReleaseRequest {
         bake: BakeRequest {
@@ -132,6 +141,15 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         expected: bundle.as_ref().map(|bundle| &bundle.manifest),
     };
     let published = pipeline::release(&request, context)?;
+    if let Some(cache) = sharing
+        && let Err(failure) = cache.share(&folder, &lock, context)
+    {
+        // The release is there for ever by now.
+        let problem = failure.causes().join(": ");
+        context
+            .printer()
+            .warn(&format!("nothing more is shared: {problem}"));
+    }
     args.insight.tell(context)?;
     if let Some(source) = published
         .manifest

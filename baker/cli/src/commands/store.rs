@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::pipeline::Cache;
+use crate::source::RecipeFolder;
 
 /// What to do with the store.
 #[derive(Debug, clap::Subcommand)]
@@ -21,6 +23,20 @@ pub enum Command {
     List,
     /// Remove what nobody needs any more
     Gc(GcArgs),
+    /// Share what the store has for a recipe in the cache
+    Share(ShareArgs),
+}
+
+/// Puts what bakes of a recipe have made into the cache, signed: packed data, the
+/// initrd, what packages' scripts left. Other machines bring it by `baker fetch`
+/// instead of making it again. What is there already is not sent.
+#[derive(Debug, clap::Args)]
+pub struct ShareArgs {
+    /// Folder of the recipe
+    recipe: PathBuf,
+    /// Profile of the recipe
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
 }
 
 /// What to keep; everything else goes, longest unused first.
@@ -53,7 +69,21 @@ pub fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Usage => usage(&survey(&store, context)?, &store, context),
         Command::List => list(&survey(&store, context)?, context),
         Command::Gc(args) => collect(args, &store, context),
+        Command::Share(args) => share(args, context),
     }
+}
+
+fn share(args: &ShareArgs, context: &Context) -> Result<(), Failure> {
+    let folder = RecipeFolder::read_profile(&args.recipe, args.profile.as_deref())?;
+    let lock = folder.checked_lock()?;
+    let Some(cache) = Cache::for_sharing(context)? else {
+        let problem = "no cache is named, or no key to sign what is shared there";
+        let help = "name both: --cache PLACE --cache-key KEY, or `place` and `key` in [cache] of the \
+                    config file; baker key new FILE makes a key";
+        return Err(Failure::message(Exit::Usage, problem).help(help));
+    };
+    let shared = cache.share(&folder, &lock, context)?;
+    context.answer(&shared.summary(), &shared)
 }
 
 fn survey(store: &Store, context: &Context) -> Result<Vec<Entry>, Failure> {

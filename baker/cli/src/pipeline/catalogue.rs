@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use baker_ship::cache::{BucketShelf, CachePlace, FolderShelf, HttpShelf, RegistryShelf, Shelf};
 use baker_ship::channel::{ChannelError, history};
 use baker_ship::said::SayError;
 use baker_ship::target::{
@@ -16,14 +17,72 @@ use crate::context::Context;
 use crate::credentials::Lookup;
 use crate::exit::{Exit, Failure};
 
-/// Opens a target. Nothing is sent before something is asked of it.
-pub fn open_target(place: &Place, context: &Context) -> Result<Box<dyn Target>, Failure> {
-    let variable = |name: &str| std::env::var(name).ok();
+/// The value of a variable of the environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Lets `work` look for credentials in the environment and the home folder.
+fn looking<T>(work: impl FnOnce(Lookup<'_>) -> T) -> T {
     let home = variable("HOME").unwrap_or_else(|| "/root".to_owned());
-    let lookup = Lookup {
+    work(Lookup {
         variable: &variable,
         home: Path::new(&home),
+    })
+}
+
+/// Opens a target. Nothing is sent before something is asked of it.
+pub fn open_target(place: &Place, context: &Context) -> Result<Box<dyn Target>, Failure> {
+    looking(|lookup| target(place, lookup, context))
+}
+
+/// Opens a cache. Nothing is sent before something is asked of it.
+pub fn open_shelf(place: &CachePlace, context: &Context) -> Result<Box<dyn Shelf>, Failure> {
+    looking(|lookup| shelf(place, lookup, context))
+}
+
+fn shelf(
+    place: &CachePlace,
+    lookup: Lookup<'_>,
+    context: &Context,
+) -> Result<Box<dyn Shelf>, Failure> {
+    let settings = context.targets();
+    let authority = settings.authority.as_deref();
+    // Before anything is sent, all that can be wrong is what a person has said.
+    let failed = |error: TargetError| {
+        let help = error.help();
+        Failure::new(Exit::Usage, error)
+            .context(format!("cannot use the cache {place}"))
+            .help_if(help)
     };
+    match place {
+        CachePlace::Http(base) => {
+            let (scheme, rest) = base.split_once("://").unwrap_or(("", base));
+            let host = rest.split('/').next().unwrap_or_default();
+            let authorization = lookup.cache(host, scheme == "https")?;
+            let shelf = HttpShelf::new(base, authorization.as_ref(), authority);
+            Ok(Box::new(shelf.map_err(failed)?))
+        }
+        CachePlace::Other(Place::Folder(path)) => Ok(Box::new(FolderShelf::new(path.clone()))),
+        CachePlace::Other(Place::Registry { host, path }) => {
+            let credentials = lookup.registry(host)?;
+            let shelf = RegistryShelf::new(host, path, credentials, authority);
+            Ok(Box::new(shelf.map_err(failed)?))
+        }
+        CachePlace::Other(Place::Bucket { bucket, prefix }) => {
+            let (endpoint, region) = (settings.s3_endpoint.clone(), settings.s3_region.clone());
+            let access = lookup.bucket(endpoint, region)?;
+            let shelf = BucketShelf::new(bucket, prefix, &access, authority);
+            Ok(Box::new(shelf.map_err(failed)?))
+        }
+    }
+}
+
+fn target(
+    place: &Place,
+    lookup: Lookup<'_>,
+    context: &Context,
+) -> Result<Box<dyn Target>, Failure> {
     let settings = context.targets();
     let authority = settings.authority.as_deref();
     let failed = |error| target_failure(error, context);

@@ -9,6 +9,7 @@ pub mod attended;
 mod bake;
 mod boot_keys;
 mod bundle;
+mod cache;
 mod catalogue;
 mod drill;
 mod foreign;
@@ -43,6 +44,7 @@ pub use artefact::Artefact;
 pub use bake::{BakeRequest, Kept, bake_draft, refuse_draft, shell};
 pub use boot_keys::{BootKeys, NewKeys};
 pub use bundle::{BundleRequest, bundle, unbundle};
+pub use cache::Cache;
 pub use catalogue::{
     channel_failure, now, open_target, say_failure, settle, target_failure, verified,
 };

@@ -164,6 +164,40 @@ impl Store {
         scratch.place(path)
     }
 
+    /// A new file for a result of a stage, or an object, that comes from elsewhere.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn incoming(&self) -> Result<Scratch, StoreError> {
+        Scratch::temporary(&self.scratch())
+    }
+
+    /// Makes a file that came from elsewhere the result `name` below [`Store::stages`], in one step and
+    /// in place of an earlier one. It is not collected while this store is open. It has to be checked
+    /// when it is read: this does not wait for the disk.
+    ///
+    /// # Errors
+    /// Writing fails; what was there stays.
+    pub fn take_result(&self, scratch: Scratch, name: &str) -> Result<(), StoreError> {
+        scratch.date().map_err(|source| StoreError::File {
+            act: "date",
+            path: scratch.path().to_owned(),
+            source,
+        })?;
+        // A collector must not take the new one for the old one of the same name.
+        let _in_step = session::in_step(&self.root);
+        scratch.place(&self.stages().join(name))
+    }
+
+    /// Makes a file that came from elsewhere the object of this digest, **which the caller has compared
+    /// with its bytes**.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn take_object(&self, scratch: Scratch, digest: &Digest) -> Result<(), StoreError> {
+        self.publish(scratch, digest)
+    }
+
     /// Marks a file or folder of the store as used, and so as not to be collected while this store is
     /// open. False when it is not there.
     pub fn note_use(&self, path: &Path) -> bool {
@@ -427,6 +461,37 @@ mod tests {
             Err(StoreError::Missing { .. })
         ));
         assert_eq!(fs::read_dir(store.root().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_is_placed_whole_and_in_use() {
+        use std::os::unix::fs::PermissionsExt;
+        use std::time::{Duration, SystemTime};
+        let (_folder, store) = store();
+        let mut scratch = store.incoming().unwrap();
+        scratch.append(b"result").unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let file = File::open(scratch.path()).unwrap();
+        file.set_modified(long_ago).unwrap();
+        store.take_result(scratch, "packed-1").unwrap();
+        let path = store.stages().join("packed-1");
+        assert_eq!(fs::read(&path).unwrap(), b"result");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o022, 0, "{mode:o}: others could have written it");
+        let roots = Roots::default();
+        let policy = Policy {
+            roots: &roots,
+            now: SystemTime::now(),
+            keep_newer_than: None,
+            max_size: Some(0),
+            act: Act::Remove,
+        };
+        let beside = Store::open(store.root()).unwrap();
+        let collected = beside.collect(&policy, &Interrupt::new()).unwrap();
+        assert_eq!((collected.removed.len(), collected.in_use), (0, 1));
+        drop(store);
+        let collected = beside.collect(&policy, &Interrupt::new()).unwrap();
+        assert_eq!(collected.removed.len(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use baker_build::{Spool, disk, initrd, kernel, modules, slots, uki};
 use baker_contract::ROOT_HASH_KEY;
 use baker_model::Digest;
 use baker_model::event::Outcome;
+use baker_model::lock::{PackageLock, PackageRole};
 use baker_model::recipe::Recipe;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::guest;
 
 /// First word of the names of kept initrds.
-const INITRD: &str = "initrd";
+pub(super) const INITRD: &str = "initrd";
 
 /// Version of the initrd: another one makes another archive of the same inputs.
 const INITRD_VERSION: &str = "baker-initrd-1";
@@ -67,6 +68,10 @@ pub(in super::super) fn initrd_modules(
     Ok(modules.into_iter().map(entry).collect())
 }
 
+fn is_kernel(package: &&PackageLock) -> bool {
+    package.role == PackageRole::Kernel
+}
+
 impl Baking<'_> {
     pub(super) fn initrd(
         &self,
@@ -74,7 +79,7 @@ impl Baking<'_> {
         spool: &Spool,
     ) -> Result<Packed, Failure> {
         let work = || {
-            let key = self.initrd_key(kernel);
+            let key = self.initrd_key();
             if let Some(kept) = self.kept_initrd(&key) {
                 return Ok((kept, Outcome::Reused));
             }
@@ -89,15 +94,15 @@ impl Baking<'_> {
     }
 
     /// Names an initrd by all that decides over it.
-    fn initrd_key(&self, kernel: &kernel::KernelParts) -> Digest {
+    pub(super) fn initrd_key(&self) -> Digest {
         let recipe = &self.folder.recipe;
         let mut key = Key::new(INITRD_VERSION);
         key.add(self.lock.guest.sha256.as_bytes());
         key.add(&self.lock.epoch.to_le_bytes());
         key.add(recipe.architecture.name().as_bytes());
         key.add(format!("{:?}", recipe.root.format).as_bytes());
-        for package in &kernel.packages {
-            key.add(package.lock.sha256.as_bytes());
+        for package in self.lock.packages.iter().filter(is_kernel) {
+            key.add(package.sha256.as_bytes());
         }
         key.add(b"modules");
         for name in formats::initrd_modules(recipe) {

@@ -8,6 +8,7 @@ mod sandboxed;
 mod scripts;
 mod shell;
 mod stages;
+mod wants;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -27,6 +28,7 @@ use baker_model::{Digest, Event, Lock, Manifest};
 pub(super) use self::boot::initrd_modules;
 use self::root::{Root, Sealed};
 pub use self::shell::shell;
+pub use self::wants::{Larder, size_of};
 use super::formats::{self, Parts};
 use super::hygiene as hygiene_gate;
 use super::materials::{self, Materials};

@@ -11,6 +11,7 @@ use baker_contract::sandbox::{Job, set_clock};
 use baker_model::lock::PackageLock;
 use baker_model::{Digest, Digester};
 use baker_sandbox::{Errand, Hear};
+use baker_ship::cache::Blob;
 use serde::{Deserialize, Serialize};
 
 use super::{Baking, Kept};
@@ -20,6 +21,9 @@ use crate::program::CLOCK;
 
 /// Bytes read or written at a time.
 const BUFFER: usize = 1 << 20;
+
+/// First word of the names of kept layers.
+pub(super) const LAYER: &str = "scripts";
 
 /// Trees are kept for bakes to come: a third of the room, without being waited for.
 const LEVEL: i32 = 1;
@@ -50,6 +54,16 @@ pub(in super::super) struct Layer {
 struct Stored {
     digest: Digest,
     size: u64,
+}
+
+impl Layer {
+    /// The archive of its tree, as the store has it.
+    pub(super) fn archive(&self) -> Blob {
+        Blob {
+            sha256: self.stored.digest,
+            size: self.stored.size,
+        }
+    }
 }
 
 /// A job, and what it begins with.
@@ -95,8 +109,9 @@ impl Baking<'_> {
         }
     }
 
-    fn layer_path(&self, key: &Digest) -> PathBuf {
-        self.store.stages().join(format!("scripts-{key}.json"))
+    /// Where the record of a layer lies.
+    pub(super) fn layer_path(&self, key: &Digest) -> PathBuf {
+        self.store.stages().join(format!("{LAYER}-{key}.json"))
     }
 
     /// Opens the tree of a layer.

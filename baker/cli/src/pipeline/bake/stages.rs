@@ -2,9 +2,9 @@
 
 use baker_build::scripts::{self, CommandRequest, Digests, Start, graft};
 use baker_build::{Spool, kernel};
-use baker_model::Tree;
 use baker_model::event::Outcome;
 use baker_model::recipe::Stage;
+use baker_model::{Digest, Tree};
 
 use super::Baking;
 use super::sandboxed::{Layer, Opened, Task};
@@ -39,6 +39,19 @@ impl Baking<'_> {
         Ok(self.alone(&stage.name, &locked.packages, release))
     }
 
+    /// Names what a stage makes on its packages.
+    pub(super) fn stage_key(
+        &self,
+        stage: &Stage,
+        ground: &Link<'_>,
+        release: &str,
+    ) -> Result<Digest, Failure> {
+        let placed = self.placed(&stage.inputs)?;
+        let words = (&stage.commands, &stage.environment, &outputs(stage));
+        let place = (Some(ground.key), self.lock.epoch, release);
+        Ok(command_key("stage", &words, &placed, place))
+    }
+
     fn build_stage(
         &self,
         stage: &Stage,
@@ -47,10 +60,8 @@ impl Baking<'_> {
         let release = host.0.release.as_str();
         let ground = self.ground(stage, release)?;
         let placed = self.placed(&stage.inputs)?;
-        let outputs: Vec<String> = stage.outputs.iter().map(|it| it.from.clone()).collect();
-        let words = (&stage.commands, &stage.environment, &outputs);
-        let place = (Some(ground.key), self.lock.epoch, release);
-        let key = command_key("stage", &words, &placed, place);
+        let outputs = outputs(stage);
+        let key = self.stage_key(stage, &ground, release)?;
         if let Some(layer) = self.usable(&key) {
             let summary = |_: &Layer| (Outcome::Reused, stage.name.clone());
             return self.stage_as(STAGE, || Ok(layer), summary);
@@ -107,4 +118,9 @@ impl Baking<'_> {
         }
         Ok(())
     }
+}
+
+/// What a stage gives, as its commands name it.
+fn outputs(stage: &Stage) -> Vec<String> {
+    stage.outputs.iter().map(|it| it.from.clone()).collect()
 }
