@@ -98,7 +98,7 @@ impl Server {
         Ok(server)
     }
 
-    /// nginx with WebDAV at `/cache`, configured as the README says.
+    /// nginx with WebDAV at `/cache`, configured as CI.md says.
     ///
     /// # Errors
     /// It is not installed here.
