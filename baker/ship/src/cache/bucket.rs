@@ -7,7 +7,7 @@ use object_store::PutMode;
 
 use super::{RECORD_LIMIT, Shelf, Slot};
 use crate::folder::Watch;
-use crate::target::{BucketAccess, BucketTarget, Piece, Target, TargetError};
+use crate::target::{BucketAccess, BucketTarget, Patience, Piece, Target, TargetError};
 
 /// A bucket of entries.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl BucketShelf {
         access: &BucketAccess,
         authority: Option<&Path>,
     ) -> Result<Self, TargetError> {
-        let target = BucketTarget::new(bucket, prefix, access, authority)?;
+        let target = BucketTarget::patient((bucket, prefix), access, authority, Patience::CACHE)?;
         Ok(Self { target })
     }
 

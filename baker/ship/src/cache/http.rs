@@ -20,7 +20,7 @@ use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::{RECORD_LIMIT, Shelf, Slot};
 use crate::folder::Watch;
-use crate::target::{Credentials, Http, Piece, Secret, TargetError, Transport};
+use crate::target::{Credentials, Http, Patience, Piece, Secret, TargetError, Transport};
 
 /// How long a request may take that sends something, beside the time for its bytes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -75,6 +75,7 @@ impl HttpShelf {
                     true => Transport::TlsOnly,
                     false => Transport::Any,
                 },
+                Patience::CACHE,
             )?,
             base: base.to_owned(),
             authorization: header.transpose()?,
@@ -120,10 +121,18 @@ impl HttpShelf {
             .header(CONTENT_TYPE, "application/octet-stream")
             .timeout(PATIENCE + Duration::from_secs(size / SLOWEST))
             .body(body);
-        let interrupt = watch.map(|watch| watch.interrupt);
         // The time limit wants to be set inside of the runtime.
         let sending = async { request.send().await };
-        let response = self.http.wait(doing, sending, interrupt)?;
+        let response = match watch {
+            Some(watch) => self.http.wait_for_upload(doing, sending, watch.interrupt)?,
+            None => self.http.wait(doing, sending, None)?,
+        };
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            return Err(TargetError::Remote {
+                doing: doing.to_owned(),
+                cause: "the server takes no files: it answered 405 to a PUT".to_owned(),
+            });
+        }
         let response = accepted(doing, response)?;
         // Some redirections turn a PUT into a GET, which succeeds and keeps nothing.
         if response.url().as_str() != url {
@@ -187,23 +196,11 @@ impl Shelf for HttpShelf {
         watch: Watch<'_>,
     ) -> Result<bool, TargetError> {
         let doing = format!("read {} from {}", blob.name, self.base);
-        let Some(mut response) = self.get(&doing, Method::GET, &self.blob_url(blob))? else {
+        let Some(response) = self.get(&doing, Method::GET, &self.blob_url(blob))? else {
             return Ok(false);
         };
-        let mut left = blob.size;
-        while left > 0 {
-            watch.go_on().map_err(|_| TargetError::Interrupted {
-                place: doing.clone(),
-            })?;
-            // Not with the interrupt: a server that says nothing any more must not be waited for.
-            let Some(chunk) = self.http.wait(&doing, response.chunk(), None)? else {
-                break;
-            };
-            let count = usize::try_from(left).map_or(chunk.len(), |left| chunk.len().min(left));
-            to.write_all(&chunk[..count])
-                .map_err(|error| TargetError::of_write(Path::new(&blob.name), blob.size, error))?;
-            left -= count as u64;
-        }
+        self.http
+            .copy(&doing, response, (blob, blob.size), to, watch)?;
         Ok(true)
     }
 

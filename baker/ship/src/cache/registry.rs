@@ -14,8 +14,8 @@ use std::path::Path;
 use super::{Shelf, Slot};
 use crate::folder::Watch;
 use crate::target::{
-    Client, Credentials, Descriptor, Document, EMPTY, MANIFEST_TYPE, Piece, RegistryTarget,
-    TargetError,
+    Client, Credentials, Descriptor, Document, EMPTY, MANIFEST_TYPE, Patience, Piece,
+    RegistryTarget, TargetError,
 };
 
 /// What an entry is.
@@ -45,7 +45,7 @@ impl RegistryShelf {
         authority: Option<&Path>,
     ) -> Result<Self, TargetError> {
         Ok(Self {
-            target: RegistryTarget::new(host, "", credentials, authority)?,
+            target: RegistryTarget::patient((host, ""), credentials, authority, Patience::CACHE)?,
             host: host.to_owned(),
             repository: path.to_owned(),
         })

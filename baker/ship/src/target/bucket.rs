@@ -22,13 +22,13 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
 use object_store::{
     Certificate, ClientOptions, Error, GetOptions, GetRange, MultipartUpload, ObjectStore,
-    ObjectStoreExt, PutMode, PutOptions, UpdateVersion,
+    ObjectStoreExt, PutMode, PutOptions, RetryConfig, UpdateVersion,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
-use super::http::{self, read_file};
+use super::http::{self, Patience, read_file};
 use super::{ChannelId, LOG_LIMIT, Log, Piece, Record, ReleaseId, Target, TargetError, Upload};
 use crate::folder::Watch;
 
@@ -85,6 +85,7 @@ pub struct BucketTarget {
     store: Arc<AmazonS3>,
     bucket: String,
     prefix: String,
+    patience: Patience,
 }
 
 /// `releases/<name>/<version>.json`.
@@ -119,13 +120,23 @@ impl BucketTarget {
         access: &BucketAccess,
         authority: Option<&Path>,
     ) -> Result<Self, TargetError> {
+        Self::patient((bucket, prefix), access, authority, Patience::RELEASE)
+    }
+
+    /// The same, with another patience.
+    pub(crate) fn patient(
+        (bucket, prefix): (&str, &str),
+        access: &BucketAccess,
+        authority: Option<&Path>,
+        patience: Patience,
+    ) -> Result<Self, TargetError> {
         // Another crate of the process may have chosen a provider before; that one will do.
         drop(rustls::crypto::ring::default_provider().install_default());
         let failed = |cause: String| TargetError::Remote {
             doing: format!("use the bucket {bucket}"),
             cause,
         };
-        let mut options = ClientOptions::new();
+        let mut options = ClientOptions::new().with_connect_timeout(patience.connect);
         if let Some(path) = authority {
             let certificates = Certificate::from_pem_bundle(&read_file(path)?);
             for certificate in certificates.map_err(|e| failed(crate::report::chain(&e)))? {
@@ -134,6 +145,10 @@ impl BucketTarget {
         }
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
+            .with_retry(RetryConfig {
+                retry_timeout: patience.retry,
+                ..RetryConfig::default()
+            })
             .with_region(access.region.as_deref().unwrap_or("us-east-1"));
         if let Some(endpoint) = &access.endpoint {
             // Only what the person has configured by its name goes without TLS.
@@ -156,6 +171,7 @@ impl BucketTarget {
             store: Arc::new(store),
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
+            patience,
         })
     }
 
@@ -202,7 +218,9 @@ impl BucketTarget {
         interrupt: Option<&Interrupt>,
     ) -> Result<Result<T, Error>, TargetError> {
         let infallible = async { Ok::<_, std::convert::Infallible>(future.await) };
-        http::wait(&self.runtime, doing, infallible, interrupt)
+        // The client has a limit of its own for each request; it is longer than people like to wait.
+        let limit = interrupt.is_none().then_some(self.patience.stall);
+        http::wait(&self.runtime, doing, infallible, interrupt, limit)
     }
 
     fn failure(&self, doing: &str, error: &Error) -> TargetError {

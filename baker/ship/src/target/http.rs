@@ -23,8 +23,32 @@ use crate::report::chain;
 /// How often a wait looks whether somebody asked to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// How long a server may say nothing.
-const STALL: Duration = Duration::from_secs(60);
+/// How long to wait for the other side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Until it can be spoken to.
+    pub(crate) connect: Duration,
+    /// While it says nothing.
+    pub(crate) stall: Duration,
+    /// From the first failure of a request to the last time that it is sent again, where it is.
+    pub(crate) retry: Duration,
+}
+
+impl Patience {
+    /// For releases, which are worth waiting for.
+    pub(crate) const RELEASE: Self = Self::of(20, 60, 180);
+
+    /// For what can also be made here, in about the time of such a wait.
+    pub(crate) const CACHE: Self = Self::of(5, 20, 5);
+
+    const fn of(connect: u64, stall: u64, retry: u64) -> Self {
+        Self {
+            connect: Duration::from_secs(connect),
+            stall: Duration::from_secs(stall),
+            retry: Duration::from_secs(retry),
+        }
+    }
+}
 
 /// The largest file of certificates that is read, bytes.
 const CERTIFICATES_LIMIT: u64 = 4 << 20;
@@ -79,11 +103,16 @@ pub(crate) enum Transport {
 pub(crate) struct Http {
     runtime: Runtime,
     pub(crate) client: Client,
+    patience: Patience,
 }
 
 impl Http {
     /// A client that believes the host's certificates, and those of the PEM file `authority`.
-    pub(crate) fn new(authority: Option<&Path>, transport: Transport) -> Result<Self, TargetError> {
+    pub(crate) fn new(
+        authority: Option<&Path>,
+        transport: Transport,
+        patience: Patience,
+    ) -> Result<Self, TargetError> {
         // Another crate of the process may have chosen a provider before; that one will do.
         drop(rustls::crypto::ring::default_provider().install_default());
         let start = |error: &dyn std::error::Error| TargetError::Remote {
@@ -93,13 +122,17 @@ impl Http {
         let mut builder = Client::builder()
             .user_agent(concat!("baker/", env!("CARGO_PKG_VERSION")))
             .https_only(transport == Transport::TlsOnly)
-            .connect_timeout(Duration::from_secs(20));
+            .connect_timeout(patience.connect);
         if let Some(path) = authority {
             builder = builder.tls_certs_merge(certificates(path)?);
         }
         let client = builder.build().map_err(|error| start(&error))?;
         let runtime = runtime().map_err(|error| start(&error))?;
-        Ok(Self { runtime, client })
+        Ok(Self {
+            runtime,
+            client,
+            patience,
+        })
     }
 
     /// Waits for `future`; `doing` is for the error.
@@ -109,7 +142,19 @@ impl Http {
         future: impl Future<Output = Result<T, E>>,
         interrupt: Option<&Interrupt>,
     ) -> Result<T, TargetError> {
-        wait(&self.runtime, doing, future, interrupt)
+        let limit = Some(self.patience.stall);
+        wait(&self.runtime, doing, future, interrupt, limit)
+    }
+
+    /// Waits for the answer to a large file, however long that takes: nothing is heard before it is
+    /// there.
+    pub(crate) fn wait_for_upload<T, E: std::error::Error>(
+        &self,
+        doing: &str,
+        future: impl Future<Output = Result<T, E>>,
+        interrupt: &Interrupt,
+    ) -> Result<T, TargetError> {
+        wait(&self.runtime, doing, future, Some(interrupt), None)
     }
 
     /// The body of a response, at most `limit` bytes.
@@ -133,7 +178,7 @@ impl Http {
     }
 
     /// Hands the body of a response over, at most `limit` bytes of it.
-    pub(super) fn copy(
+    pub(crate) fn copy(
         &self,
         doing: &str,
         mut response: Response,
@@ -163,12 +208,13 @@ pub(super) fn runtime() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Waits for `future` until it is done, silent for too long, or somebody asks to stop.
+/// Waits for `future` until it is done, silent for longer than `limit`, or somebody asks to stop.
 pub(super) fn wait<T, E: std::error::Error>(
     runtime: &Runtime,
     doing: &str,
     future: impl Future<Output = Result<T, E>>,
     interrupt: Option<&Interrupt>,
+    limit: Option<Duration>,
 ) -> Result<T, TargetError> {
     let mut future = pin!(future);
     let failed = |cause: String| TargetError::Remote {
@@ -186,9 +232,8 @@ pub(super) fn wait<T, E: std::error::Error>(
                 return output.map_err(|error| failed(chain(&error)));
             }
             waited += GLANCE;
-            // Whoever sends a large file hears nothing until it is there.
-            if waited >= STALL && interrupt.is_none() {
-                return Err(failed(format!("no answer for {} s", STALL.as_secs())));
+            if let Some(limit) = limit.filter(|limit| waited >= *limit) {
+                return Err(failed(format!("no answer for {} s", limit.as_secs())));
             }
         }
     })

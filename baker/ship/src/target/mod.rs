@@ -34,7 +34,7 @@ pub use error::TargetError;
 pub use folder::{FolderTarget, Source};
 pub(crate) use folder::{read_all, record_of};
 pub use http::Credentials;
-pub(crate) use http::{Http, Transport};
+pub(crate) use http::{Http, Patience, Transport};
 pub(crate) use lock::Lock;
 pub(crate) use partial::rename_no_replace;
 pub use place::{Place, PlaceError, Reference, Which};

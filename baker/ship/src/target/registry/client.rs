@@ -177,7 +177,7 @@ impl Client<'_> {
             .body(Body::from(file));
         // The upload was opened a moment ago, so the authorization is good; a stream of a file
         // cannot be sent twice.
-        self.http.wait(doing, request.send(), Some(interrupt))
+        self.http.wait_for_upload(doing, request.send(), interrupt)
     }
 
     /// Puts a small blob.

@@ -36,7 +36,7 @@ use self::document::{
     CHANNEL_TYPE, INDEX_TYPE, Index, RELEASE_TYPE, STATEMENT_TYPE, TITLE, VERSION,
 };
 pub(crate) use self::document::{Descriptor, Document, EMPTY, MANIFEST_TYPE};
-use super::http::{Credentials, Http, Transport};
+use super::http::{Credentials, Http, Patience, Transport};
 use super::{ChannelId, LOG_LIMIT, Log, Piece, Record, ReleaseId, Target, TargetError, Upload};
 use crate::dsse::Envelope;
 use crate::folder::Watch;
@@ -72,8 +72,18 @@ impl RegistryTarget {
         credentials: Option<Credentials>,
         authority: Option<&Path>,
     ) -> Result<Self, TargetError> {
+        Self::patient((host, path), credentials, authority, Patience::RELEASE)
+    }
+
+    /// The same, with another patience.
+    pub(crate) fn patient(
+        (host, path): (&str, &str),
+        credentials: Option<Credentials>,
+        authority: Option<&Path>,
+        patience: Patience,
+    ) -> Result<Self, TargetError> {
         Ok(Self {
-            http: Http::new(authority, Transport::TlsOnly)?,
+            http: Http::new(authority, Transport::TlsOnly, patience)?,
             host: host.to_owned(),
             path: path.to_owned(),
             credentials,
