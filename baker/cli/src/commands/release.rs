@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use baker_fetch::FetchOptions;
+use baker_model::{Lock, Manifest};
+use baker_ship::cache::Present;
 
 use super::insight::Insight;
 use crate::context::{Context, MAKE_BOOT_KEYS};
@@ -108,18 +110,11 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         )?),
         Some(_) => None,
     };
-    // A bundle holds all that its release is made of, and what is made anew takes nothing over.
-    let (reading, sharing) = match (&bundle, args.anew) {
-        (Some(_), _) => (None, None),
-        (None, true) => (None, Cache::for_sharing(context)?),
-        (None, false) => (Cache::for_reading(context)?, Cache::for_sharing(context)?),
+    // A bundle holds all that its release is made of.
+    let sharing = match &bundle {
+        Some(_) => None,
+        None => inputs(&folder, &lock, args.anew, context)?,
     };
-    if bundle.is_none() {
-        context.fetch_inputs(&lock, FetchOptions::default())?;
-    }
-    if let Some(cache) = reading {
-        cache.bring(&folder, &lock, context)?;
-    }
     let request = ReleaseRequest {
         bake: BakeRequest {
             folder: &folder,
@@ -141,27 +136,50 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         expected: bundle.as_ref().map(|bundle| &bundle.manifest),
     };
     let published = pipeline::release(&request, context)?;
-    if let Some(cache) = sharing
-        && let Err(failure) = cache.share(&folder, &lock, context)
-    {
-        // The release is there for ever by now.
-        let problem = failure.causes().join(": ");
-        context
-            .printer()
-            .warn(&format!("nothing more is shared: {problem}"));
+    if let Some(cache) = sharing {
+        share(&cache, &folder, &lock, context);
     }
     args.insight.tell(context)?;
-    if let Some(source) = published
-        .manifest
-        .source
-        .as_ref()
-        .filter(|source| source.dirty)
-    {
+    tell_of_changes(&published.manifest, context);
+    context.answer(&published.path.display().to_string(), &published.manifest)
+}
+
+/// Brings what the release is made of, and what others have made of that; gives the cache to share
+/// in.
+fn inputs(
+    folder: &RecipeFolder,
+    lock: &Lock,
+    anew: bool,
+    context: &Context,
+) -> Result<Option<Cache>, Failure> {
+    // A cache that cannot be used is told before the long work.
+    let sharing = Cache::for_sharing(context)?;
+    let reading = match anew {
+        true => None,
+        false => Cache::for_reading(context)?,
+    };
+    context.fetch_inputs(lock, FetchOptions::default())?;
+    if let Some(cache) = reading {
+        cache.bring(folder, lock, context)?;
+    }
+    Ok(sharing)
+}
+
+/// Shares what was made. The release is there for ever by now, whatever becomes of this.
+fn share(cache: &Cache, folder: &RecipeFolder, lock: &Lock, context: &Context) {
+    if let Err(failure) = cache.share(folder, lock, Present::Left, context) {
+        let problem = failure.causes().join(": ");
+        let text = format!("nothing more is shared: {problem}");
+        context.printer().warn(&text);
+    }
+}
+
+fn tell_of_changes(manifest: &Manifest, context: &Context) {
+    if let Some(source) = manifest.source.as_ref().filter(|source| source.dirty) {
         let commit = &source.commit;
         let text = format!("DIRTY: the recipe had changes that are not in commit {commit}");
         context.printer().warn(&text);
     }
-    context.answer(&published.path.display().to_string(), &published.manifest)
 }
 
 /// A release whose source nobody can look up is no use to whoever wants to know what is in it.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use baker_fetch::debian::date;
 use baker_fetch::store::Entry;
 use baker_fetch::{Act, Collected, Policy, Roots, Store, StoreError};
+use baker_ship::cache::Present;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -37,6 +38,10 @@ pub struct ShareArgs {
     /// Profile of the recipe
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// Send all of it, also what is there already: puts good entries in the place
+    /// of those that others refuse
+    #[arg(long)]
+    again: bool,
 }
 
 /// What to keep; everything else goes, longest unused first.
@@ -82,7 +87,11 @@ fn share(args: &ShareArgs, context: &Context) -> Result<(), Failure> {
                     config file; baker key new FILE makes a key";
         return Err(Failure::message(Exit::Usage, problem).help(help));
     };
-    let shared = cache.share(&folder, &lock, context)?;
+    let present = match args.again {
+        true => Present::Replaced,
+        false => Present::Left,
+    };
+    let shared = cache.share(&folder, &lock, present, context)?;
     context.answer(&shared.summary(), &shared)
 }
 

@@ -128,7 +128,7 @@ pub enum CacheError {
     },
     /// The bytes are not those that the record names.
     #[error(
-        "the entry {slot} of {place} is refused: its blob has the SHA-256 {found}, not the {expected} that was signed"
+        "the entry {slot} of {place} is refused: its blob {expected} has other bytes than were signed"
     )]
     Damaged {
         /// The entry.
@@ -137,8 +137,6 @@ pub enum CacheError {
         place: String,
         /// The digest that was signed.
         expected: Digest,
-        /// The digest of what came, cut to the signed size.
-        found: Digest,
     },
     /// The file to share was another one at its end.
     #[error("{} changed while it was shared", path.display())]
@@ -173,6 +171,26 @@ impl CacheError {
             Self::Signing { .. } => false,
         }
     }
+}
+
+/// An entry to share.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer<'a> {
+    /// What it consists of.
+    pub kept: &'a Kept,
+    /// The files of its blobs, in the order of [`Kept::blobs`].
+    pub files: &'a [&'a Path],
+    /// What to do with blobs that are there.
+    pub present: Present,
+}
+
+/// What to do with blobs that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    /// Leaves those that have the right size.
+    Left,
+    /// Sends them again: one with the right size may have other bytes.
+    Replaced,
 }
 
 /// What trusted keys say of an entry; none when there is no such entry.
@@ -211,34 +229,31 @@ pub fn bring(
     if !shelf.read(&piece(slot, blob), &mut hashing, watch)? {
         return Ok(false);
     }
-    let found = hashing.digester.finish();
-    if found != blob.sha256 {
+    if hashing.digester.finish() != blob.sha256 {
         return Err(CacheError::Damaged {
             slot: slot.clone(),
             place: shelf.place(),
             expected: blob.sha256,
-            found,
         });
     }
     Ok(true)
 }
 
-/// Puts an entry there: its blobs, then the record, signed. `files` are those of the blobs, in the
-/// order of [`Kept::blobs`]. Gives the number of bytes sent.
+/// Puts an entry there: its blobs, then the record, signed. Gives the number of bytes sent.
 ///
 /// # Errors
 /// A file cannot be read or changed meanwhile, nobody signs, or the shelf cannot be written to.
 pub fn share(
     shelf: &dyn Shelf,
     slot: &Slot,
-    (kept, files): (&Kept, &[&Path]),
+    offer: Offer<'_>,
     signer: &dyn Signer,
     interrupt: &Interrupt,
 ) -> Result<u64, CacheError> {
-    let pieces: Vec<Piece> = kept.blobs().map(|blob| piece(slot, blob)).collect();
+    let pieces: Vec<Piece> = offer.kept.blobs().map(|blob| piece(slot, blob)).collect();
     let mut sent = 0;
-    for (piece, path) in pieces.iter().zip(files) {
-        if shelf.size_of(piece)? == Some(piece.size) {
+    for (piece, path) in pieces.iter().zip(offer.files) {
+        if offer.present == Present::Left && shelf.size_of(piece)? == Some(piece.size) {
             continue;
         }
         shelf.put(piece, path, watch(interrupt))?;
@@ -251,7 +266,7 @@ pub fn share(
             return Err(CacheError::Changed { path });
         }
     }
-    let record = kept.sign(slot, signer);
+    let record = offer.kept.sign(slot, signer);
     let record = record.map_err(|source| CacheError::Signing {
         slot: slot.clone(),
         source,

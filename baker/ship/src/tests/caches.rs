@@ -1,6 +1,8 @@
 //! What every shelf of a cache must do, whatever it is; and what is refused of it.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use baker_model::{Digest, Interrupt};
 
@@ -9,8 +11,8 @@ use super::servers::{
     BUCKET, CacheServer, Mood, PASSWORD, USER, bucket, bucket_access, registry, webdav,
 };
 use crate::cache::{
-    Authorization, Blob, BucketShelf, CacheError, FolderShelf, HttpShelf, Kept, RegistryShelf,
-    Shelf, Slot, bring, is_whole, look, share,
+    Authorization, Blob, BucketShelf, CacheError, FolderShelf, HttpShelf, Kept, Offer, Present,
+    RecordError, RegistryShelf, Shelf, Slot, bring, is_whole, look, share,
 };
 use crate::target::{Credentials, Secret, TargetError};
 use crate::{Key, Purpose, Trust};
@@ -41,7 +43,7 @@ fn shared(shelf: &dyn Shelf, slot: &Slot, size: usize, key: &Key) -> (Kept, u64)
     let folder = tempfile::tempdir().unwrap();
     let (kept, files) = entry(folder.path(), size);
     let files = [files[0].as_path(), files[1].as_path()];
-    let sent = share(shelf, slot, (&kept, &files), key, &Interrupt::new()).unwrap();
+    let sent = share(shelf, slot, offer(&kept, &files), key, &Interrupt::new()).unwrap();
     (kept, sent)
 }
 
@@ -49,6 +51,15 @@ fn brought(shelf: &dyn Shelf, slot: &Slot, blob: &Blob) -> Result<Option<Vec<u8>
     let mut bytes = Vec::new();
     let there = bring(shelf, slot, blob, &mut bytes, &Interrupt::new())?;
     Ok(there.then_some(bytes))
+}
+
+/// These files of an entry, for a cache that lacks them.
+const fn offer<'a>(kept: &'a Kept, files: &'a [&'a Path]) -> Offer<'a> {
+    Offer {
+        kept,
+        files,
+        present: Present::Left,
+    }
 }
 
 /// The whole life of entries in an empty cache.
@@ -174,6 +185,22 @@ fn a_blob_that_is_another_one_is_named() {
             "{text}"
         );
     }
+    // Whoever has the right one puts it there again, where its size alone looks right.
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, files) = entry(folder.path(), 50_000);
+    let files = [files[0].as_path(), files[1].as_path()];
+    for present in [Present::Left, Present::Replaced] {
+        let mut altered = whole.clone();
+        altered[40_000] ^= 1;
+        server.files().insert(path.clone(), altered);
+        let offer = Offer {
+            present,
+            ..offer(&kept, &files)
+        };
+        share(&shelf, &slot, offer, &key(), &Interrupt::new()).unwrap();
+        let is_mended = brought(&shelf, &slot, &kept.result).is_ok();
+        assert_eq!(is_mended, present == Present::Replaced);
+    }
     // More than was signed is never read: what came is what was signed.
     let longer = [&whole[..], &[0; 1 << 20]].concat();
     server.files().insert(path, longer);
@@ -183,6 +210,96 @@ fn a_blob_that_is_another_one_is_named() {
     server.files().insert(record, vec![b'x'; 1 << 20]);
     let error = look(&shelf, &slot, &trust()).unwrap_err();
     assert!(error.is_of_entry(), "a record without end: {error:?}");
+}
+
+#[test]
+fn a_record_at_another_address_is_refused_before_its_blob_is_asked_for() {
+    let server = CacheServer::start();
+    let shelf = HttpShelf::new(&server.address(), None, None).unwrap();
+    let (one, two) = (slot("one"), slot("two"));
+    shared(&shelf, &one, 5000, &key());
+    let [here, there] = [&one, &two].map(|slot| format!("/ac/{}", slot.address()));
+    let record = server.files()[&here].clone();
+    server.files().insert(there.clone(), record);
+    drop(server.take_log());
+    let error = look(&shelf, &two, &trust()).unwrap_err();
+    let source = match &error {
+        CacheError::Refused { source, .. } => source,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(source, RecordError::Swapped { .. }), "{source:?}");
+    assert_eq!(server.take_log(), [format!("GET {there}")]);
+}
+
+#[test]
+fn nobody_waits_long_for_a_cache_that_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // When nobody accepts, the system answers no more than so many, as of a host that is gone.
+    let mut crowd = Vec::new();
+    while let Ok(one) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        crowd.push(one);
+    }
+    let port = address.port();
+    let shelves: [Box<dyn Shelf>; 3] = [
+        Box::new(HttpShelf::new(&format!("http://{address}"), None, None).unwrap()),
+        Box::new(RegistryShelf::new(&format!("127.0.0.1:{port}"), "cache", None, None).unwrap()),
+        Box::new(BucketShelf::new(BUCKET, "", &bucket_access(port), None).unwrap()),
+    ];
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for shelf in &shelves {
+            scope.spawn(|| {
+                let error = look(shelf.as_ref(), &slot("one"), &trust()).unwrap_err();
+                assert!(!error.is_of_entry(), "{error:?}");
+            });
+        }
+    });
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[test]
+fn those_who_share_at_once_leave_whole_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = CacheServer::start();
+    let shelves: [Box<dyn Shelf>; 2] = [
+        Box::new(FolderShelf::new(folder.path().join("cache"))),
+        Box::new(HttpShelf::new(&server.address(), None, None).unwrap()),
+    ];
+    for shelf in &shelves {
+        let (shelf, one) = (shelf.as_ref(), slot("one"));
+        let some = std::thread::scope(|scope| {
+            let sharing = |number: usize| {
+                let one = &one;
+                move || shared(shelf, one, 1_000_000 + number, &key()).0
+            };
+            let threads = [0, 0, 1, 2].map(|number| scope.spawn(sharing(number)));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        let kept = look(shelf, &one, &trust()).unwrap().unwrap();
+        assert!(some.contains(&kept));
+        for blob in some.iter().flat_map(Kept::blobs) {
+            assert!(brought(shelf, &one, blob).unwrap().is_some());
+        }
+    }
+    let left = std::fs::read_dir(folder.path().join("cache/cas")).unwrap();
+    assert_eq!(left.count(), 4, "three results and an object");
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_half_written_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = FolderShelf::new(folder.path().join("cache"));
+    let (kept, files) = entry(folder.path(), 5000);
+    let files = [files[0].as_path(), files[1].as_path()];
+    let raised = Interrupt::new();
+    raised.raise();
+    let error = share(&shelf, &slot("one"), offer(&kept, &files), &key(), &raised).unwrap_err();
+    let is_stop = matches!(error, CacheError::Shelf(TargetError::Interrupted { .. }));
+    assert!(is_stop, "{error:?}");
+    let left = std::fs::read_dir(folder.path().join("cache/cas")).unwrap();
+    assert_eq!(left.count(), 0);
 }
 
 #[test]
@@ -217,7 +334,13 @@ fn a_server_that_is_in_trouble_is_told_from_an_empty_one() {
     server.files().insert(record.clone(), b"old".to_vec());
     server.become_(Mood::Elsewhere(303));
     let files = [files[0].as_path(), files[1].as_path()];
-    let sent = share(&shelf, &slot, (&kept, &files), &key(), &Interrupt::new());
+    let sent = share(
+        &shelf,
+        &slot,
+        offer(&kept, &files),
+        &key(),
+        &Interrupt::new(),
+    );
     assert!(
         sent.is_err(),
         "nothing was kept: {:?}",
@@ -259,7 +382,14 @@ fn a_file_that_changes_on_the_way_is_not_vouched_for() {
     std::fs::write(&files[0], b"another book").unwrap();
     let files = [files[0].as_path(), files[1].as_path()];
     let one = slot("one");
-    let error = share(&shelf, &one, (&kept, &files), &key(), &Interrupt::new()).unwrap_err();
+    let error = share(
+        &shelf,
+        &one,
+        offer(&kept, &files),
+        &key(),
+        &Interrupt::new(),
+    )
+    .unwrap_err();
     assert!(matches!(error, CacheError::Changed { .. }), "{error:?}");
     assert_eq!(look(&shelf, &one, &trust()).unwrap(), None);
 }

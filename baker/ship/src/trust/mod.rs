@@ -181,6 +181,13 @@ impl Trust {
         self
     }
 
+    /// The same, and this key, unless it was revoked.
+    #[must_use]
+    pub fn with_key(mut self, key: PublicKey) -> Self {
+        self.add(key);
+        self
+    }
+
     /// The key with this id.
     #[must_use]
     pub fn get(&self, id: &Digest) -> Option<&PublicKey> {
