@@ -66,7 +66,7 @@ impl Context {
     }
 
     /// The wish to stop.
-    pub fn interrupt(&self) -> &Interrupt {
+    pub fn interrupt(&self) -> &Arc<Interrupt> {
         &self.interrupt
     }
 

@@ -47,7 +47,7 @@ fn shelf(
     context: &Context,
 ) -> Result<Box<dyn Shelf>, Failure> {
     let settings = context.targets();
-    let authority = settings.authority.as_deref();
+    let (authority, interrupt) = (settings.authority.as_deref(), context.interrupt());
     // Before anything is sent, all that can be wrong is what a person has said.
     let failed = |error: TargetError| {
         let help = error.help();
@@ -60,19 +60,19 @@ fn shelf(
             let (scheme, rest) = base.split_once("://").unwrap_or(("", base));
             let host = rest.split('/').next().unwrap_or_default();
             let authorization = lookup.cache(host, scheme == "https")?;
-            let shelf = HttpShelf::new(base, authorization.as_ref(), authority);
+            let shelf = HttpShelf::new(base, authorization.as_ref(), authority, interrupt);
             Ok(Box::new(shelf.map_err(failed)?))
         }
         CachePlace::Other(Place::Folder(path)) => Ok(Box::new(FolderShelf::new(path.clone()))),
         CachePlace::Other(Place::Registry { host, path }) => {
             let credentials = lookup.registry(host)?;
-            let shelf = RegistryShelf::new(host, path, credentials, authority);
+            let shelf = RegistryShelf::new(host, path, credentials, authority, interrupt);
             Ok(Box::new(shelf.map_err(failed)?))
         }
         CachePlace::Other(Place::Bucket { bucket, prefix }) => {
             let (endpoint, region) = (settings.s3_endpoint.clone(), settings.s3_region.clone());
             let access = lookup.bucket(endpoint, region)?;
-            let shelf = BucketShelf::new(bucket, prefix, &access, authority);
+            let shelf = BucketShelf::new(bucket, prefix, &access, authority, interrupt);
             Ok(Box::new(shelf.map_err(failed)?))
         }
     }

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
+use baker_model::Interrupt;
 use object_store::PutMode;
 
 use super::{RECORD_LIMIT, Shelf, Slot};
@@ -16,7 +18,8 @@ pub struct BucketShelf {
 }
 
 impl BucketShelf {
-    /// The bucket; the arguments are those of [`BucketTarget::new`].
+    /// The bucket; the arguments are those of [`BucketTarget::new`], and what ends
+    /// waiting for it.
     ///
     /// # Errors
     /// The certificates or the endpoint cannot be used.
@@ -25,8 +28,14 @@ impl BucketShelf {
         prefix: &str,
         access: &BucketAccess,
         authority: Option<&Path>,
+        interrupt: &Arc<Interrupt>,
     ) -> Result<Self, TargetError> {
-        let target = BucketTarget::patient((bucket, prefix), access, authority, Patience::CACHE)?;
+        let target = BucketTarget::patient(
+            (bucket, prefix),
+            access,
+            authority,
+            Patience::cache(interrupt),
+        )?;
         Ok(Self { target })
     }
 

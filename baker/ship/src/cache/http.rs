@@ -12,8 +12,10 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use baker_model::Interrupt;
 use base64ct::{Base64, Encoding};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
@@ -47,7 +49,7 @@ pub struct HttpShelf {
 
 impl HttpShelf {
     /// The server at `base`, an address without a slash at its end; `authority` is a PEM file of
-    /// certificates to believe beside the host's own.
+    /// certificates to believe beside the host's own; `interrupt` ends waiting for it.
     ///
     /// # Errors
     /// The certificates cannot be used, or a credential would be sent in the clear.
@@ -55,6 +57,7 @@ impl HttpShelf {
         base: &str,
         authorization: Option<&Authorization>,
         authority: Option<&Path>,
+        interrupt: &Arc<Interrupt>,
     ) -> Result<Self, TargetError> {
         let refuse = |cause: &str| TargetError::Malformed {
             what: base.to_owned(),
@@ -75,7 +78,7 @@ impl HttpShelf {
                     true => Transport::TlsOnly,
                     false => Transport::Any,
                 },
-                Patience::CACHE,
+                Patience::cache(interrupt),
             )?,
             base: base.to_owned(),
             authorization: header.transpose()?,
@@ -127,10 +130,15 @@ impl HttpShelf {
             Some(watch) => self.http.wait_for_upload(doing, sending, watch.interrupt)?,
             None => self.http.wait(doing, sending, None)?,
         };
-        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let refused = match response.status() {
+            StatusCode::METHOD_NOT_ALLOWED => Some("no files: it answered 405 to a PUT"),
+            StatusCode::PAYLOAD_TOO_LARGE => Some("no files as large as this one: it answered 413"),
+            _ => None,
+        };
+        if let Some(what) = refused {
             return Err(TargetError::Remote {
                 doing: doing.to_owned(),
-                cause: "the server takes no files: it answered 405 to a PUT".to_owned(),
+                cause: format!("the server takes {what}"),
             });
         }
         let response = accepted(doing, response)?;

@@ -10,6 +10,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+
+use baker_model::Interrupt;
 
 use super::{Shelf, Slot};
 use crate::folder::Watch;
@@ -34,7 +37,7 @@ pub struct RegistryShelf {
 
 impl RegistryShelf {
     /// The repository at `path` of the registry `host`; the other arguments are those of
-    /// [`RegistryTarget::new`].
+    /// [`RegistryTarget::new`], and what ends waiting for it.
     ///
     /// # Errors
     /// The certificates cannot be used.
@@ -43,9 +46,15 @@ impl RegistryShelf {
         path: &str,
         credentials: Option<Credentials>,
         authority: Option<&Path>,
+        interrupt: &Arc<Interrupt>,
     ) -> Result<Self, TargetError> {
         Ok(Self {
-            target: RegistryTarget::patient((host, ""), credentials, authority, Patience::CACHE)?,
+            target: RegistryTarget::patient(
+                (host, ""),
+                credentials,
+                authority,
+                Patience::cache(interrupt),
+            )?,
             host: host.to_owned(),
             repository: path.to_owned(),
         })

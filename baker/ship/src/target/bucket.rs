@@ -220,6 +220,7 @@ impl BucketTarget {
         let infallible = async { Ok::<_, std::convert::Infallible>(future.await) };
         // The client has a limit of its own for each request; it is longer than people like to wait.
         let limit = interrupt.is_none().then_some(self.patience.stall);
+        let interrupt = interrupt.or(self.patience.interrupt.as_deref());
         http::wait(&self.runtime, doing, infallible, interrupt, limit)
     }
 

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io::Write;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use baker_model::Interrupt;
@@ -24,7 +25,7 @@ use crate::report::chain;
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// How long to wait for the other side.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Patience {
     /// Until it can be spoken to.
     pub(crate) connect: Duration,
@@ -32,20 +33,25 @@ pub(crate) struct Patience {
     pub(crate) stall: Duration,
     /// From the first failure of a request to the last time that it is sent again, where it is.
     pub(crate) retry: Duration,
+    /// Who ends a wait that knows nobody else to do so.
+    pub(crate) interrupt: Option<Arc<Interrupt>>,
 }
 
 impl Patience {
     /// For releases, which are worth waiting for.
-    pub(crate) const RELEASE: Self = Self::of(20, 60, 180);
+    pub(crate) const RELEASE: Self = Self::of(20, 60, 180, None);
 
     /// For what can also be made here, in about the time of such a wait.
-    pub(crate) const CACHE: Self = Self::of(5, 20, 5);
+    pub(crate) fn cache(interrupt: &Arc<Interrupt>) -> Self {
+        Self::of(5, 20, 5, Some(interrupt.clone()))
+    }
 
-    const fn of(connect: u64, stall: u64, retry: u64) -> Self {
+    const fn of(connect: u64, stall: u64, retry: u64, interrupt: Option<Arc<Interrupt>>) -> Self {
         Self {
             connect: Duration::from_secs(connect),
             stall: Duration::from_secs(stall),
             retry: Duration::from_secs(retry),
+            interrupt,
         }
     }
 }
@@ -142,6 +148,7 @@ impl Http {
         future: impl Future<Output = Result<T, E>>,
         interrupt: Option<&Interrupt>,
     ) -> Result<T, TargetError> {
+        let interrupt = interrupt.or(self.patience.interrupt.as_deref());
         let limit = Some(self.patience.stall);
         wait(&self.runtime, doing, future, interrupt, limit)
     }

@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use baker_model::{Digest, Interrupt};
@@ -111,7 +112,7 @@ fn a_folder_behaves() {
 fn a_server_of_http_behaves() {
     let server = CacheServer::start();
     let base = format!("{}/team", server.address());
-    behaves(&HttpShelf::new(&base, None, None).unwrap());
+    behaves(&HttpShelf::new(&base, None, None, &Arc::default()).unwrap());
     let mut paths: Vec<String> = server.files().keys().cloned().collect();
     paths.sort();
     let record = format!("/team/ac/{}", slot("one").address());
@@ -127,7 +128,7 @@ fn nginx_with_webdav_behaves() {
         return;
     };
     let base = format!("http://127.0.0.1:{}/cache", server.port());
-    behaves(&HttpShelf::new(&base, None, None).unwrap());
+    behaves(&HttpShelf::new(&base, None, None, &Arc::default()).unwrap());
 }
 
 #[test]
@@ -139,7 +140,9 @@ fn a_registry_behaves() {
     let (place, authority) = (server.place(), server.authority());
     let credentials = Credentials::new(USER.to_owned(), PASSWORD.to_owned());
     let path = format!("{place}/cache");
-    let open = |credentials| RegistryShelf::new(&host, &path, credentials, Some(&authority));
+    let open = |credentials| {
+        RegistryShelf::new(&host, &path, credentials, Some(&authority), &Arc::default())
+    };
     behaves(&open(Some(credentials)).unwrap());
     let nobody = open(None).unwrap();
     let refused = look(&nobody, &slot("one"), &trust()).unwrap_err();
@@ -159,14 +162,14 @@ fn a_bucket_behaves() {
     };
     let access = bucket_access(server.port());
     for prefix in [server.place(), String::new()] {
-        behaves(&BucketShelf::new(BUCKET, &prefix, &access, None).unwrap());
+        behaves(&BucketShelf::new(BUCKET, &prefix, &access, None, &Arc::default()).unwrap());
     }
 }
 
 #[test]
 fn a_blob_that_is_another_one_is_named() {
     let server = CacheServer::start();
-    let shelf = HttpShelf::new(&server.address(), None, None).unwrap();
+    let shelf = HttpShelf::new(&server.address(), None, None, &Arc::default()).unwrap();
     let slot = slot("one");
     let (kept, _) = shared(&shelf, &slot, 50_000, &key());
     let path = format!("/cas/{}", kept.result.sha256);
@@ -215,7 +218,7 @@ fn a_blob_that_is_another_one_is_named() {
 #[test]
 fn a_record_at_another_address_is_refused_before_its_blob_is_asked_for() {
     let server = CacheServer::start();
-    let shelf = HttpShelf::new(&server.address(), None, None).unwrap();
+    let shelf = HttpShelf::new(&server.address(), None, None, &Arc::default()).unwrap();
     let (one, two) = (slot("one"), slot("two"));
     shared(&shelf, &one, 5000, &key());
     let [here, there] = [&one, &two].map(|slot| format!("/ac/{}", slot.address()));
@@ -232,6 +235,35 @@ fn a_record_at_another_address_is_refused_before_its_blob_is_asked_for() {
 }
 
 #[test]
+fn a_person_who_asks_to_stop_does_not_wait_for_a_silent_cache() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let interrupt = Arc::new(Interrupt::new());
+    let host = address.to_string();
+    let shelves: [Box<dyn Shelf>; 3] = [
+        Box::new(HttpShelf::new(&format!("http://{host}"), None, None, &interrupt).unwrap()),
+        Box::new(RegistryShelf::new(&host, "cache", None, None, &interrupt).unwrap()),
+        Box::new(
+            BucketShelf::new(BUCKET, "", &bucket_access(address.port()), None, &interrupt).unwrap(),
+        ),
+    ];
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for shelf in &shelves {
+            scope.spawn(|| {
+                let error = look(shelf.as_ref(), &slot("one"), &trust()).unwrap_err();
+                let is_stop = matches!(error, CacheError::Shelf(TargetError::Interrupted { .. }));
+                assert!(is_stop, "{error:?}");
+            });
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        interrupt.raise();
+    });
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
 fn nobody_waits_long_for_a_cache_that_is_not_there() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -242,9 +274,22 @@ fn nobody_waits_long_for_a_cache_that_is_not_there() {
     }
     let port = address.port();
     let shelves: [Box<dyn Shelf>; 3] = [
-        Box::new(HttpShelf::new(&format!("http://{address}"), None, None).unwrap()),
-        Box::new(RegistryShelf::new(&format!("127.0.0.1:{port}"), "cache", None, None).unwrap()),
-        Box::new(BucketShelf::new(BUCKET, "", &bucket_access(port), None).unwrap()),
+        Box::new(
+            HttpShelf::new(&format!("http://{address}"), None, None, &Arc::default()).unwrap(),
+        ),
+        Box::new(
+            RegistryShelf::new(
+                &format!("127.0.0.1:{port}"),
+                "cache",
+                None,
+                None,
+                &Arc::default(),
+            )
+            .unwrap(),
+        ),
+        Box::new(
+            BucketShelf::new(BUCKET, "", &bucket_access(port), None, &Arc::default()).unwrap(),
+        ),
     ];
     let begin = Instant::now();
     std::thread::scope(|scope| {
@@ -265,7 +310,7 @@ fn those_who_share_at_once_leave_whole_entries() {
     let server = CacheServer::start();
     let shelves: [Box<dyn Shelf>; 2] = [
         Box::new(FolderShelf::new(folder.path().join("cache"))),
-        Box::new(HttpShelf::new(&server.address(), None, None).unwrap()),
+        Box::new(HttpShelf::new(&server.address(), None, None, &Arc::default()).unwrap()),
     ];
     for shelf in &shelves {
         let (shelf, one) = (shelf.as_ref(), slot("one"));
@@ -305,7 +350,7 @@ fn an_interrupt_leaves_nothing_half_written_in_a_folder() {
 #[test]
 fn a_server_that_is_in_trouble_is_told_from_an_empty_one() {
     let server = CacheServer::start();
-    let shelf = HttpShelf::new(&server.address(), None, None).unwrap();
+    let shelf = HttpShelf::new(&server.address(), None, None, &Arc::default()).unwrap();
     let slot = slot("one");
     server.become_(Mood::Broken(503));
     let error = look(&shelf, &slot, &trust()).unwrap_err();
@@ -359,13 +404,14 @@ fn credentials_are_sent_as_they_are_and_never_in_the_clear() {
     // base64 of ada:x:y
     for (who, header) in [(&basic, "Basic YWRhOng6eQ=="), (&bearer, "Bearer token")] {
         server.become_(Mood::Asks(header.to_owned()));
-        let shelf = HttpShelf::new(&server.address(), Some(who), None).unwrap();
+        let shelf = HttpShelf::new(&server.address(), Some(who), None, &Arc::default()).unwrap();
         assert_eq!(look(&shelf, &slot("one"), &trust()).unwrap(), None);
         assert!(!format!("{shelf:?}").contains("token"), "{shelf:?}");
-        let clear = HttpShelf::new("http://cache.example", Some(who), None).unwrap_err();
+        let clear =
+            HttpShelf::new("http://cache.example", Some(who), None, &Arc::default()).unwrap_err();
         assert!(clear.to_string().contains("https://"), "{clear}");
     }
-    let nobody = HttpShelf::new(&server.address(), None, None).unwrap();
+    let nobody = HttpShelf::new(&server.address(), None, None, &Arc::default()).unwrap();
     let error = look(&nobody, &slot("one"), &trust()).unwrap_err();
     assert!(matches!(
         error,

@@ -136,7 +136,7 @@ const fn mend(error: &CacheError) -> Option<&'static str> {
             "who we are there comes from the environment or a file: see baker/CI.md, A cache that a \
              team shares",
         ),
-        TargetError::ReadOnly { .. } => {
+        TargetError::ReadOnly { .. } | TargetError::Write { .. } => {
             Some("let this user write there, or name another place: --cache PLACE")
         }
         TargetError::Full { .. } => Some("make room there, or name another place: --cache PLACE"),
