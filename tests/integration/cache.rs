@@ -117,8 +117,8 @@ fn how<'a>(explained: &'a Value, stage: &str) -> Vec<&'a str> {
 /// Pieces of the image that were packed in this bake. Those of files that a bake writes itself are
 /// few, and are never kept.
 fn packed_now(explained: &Value) -> u64 {
-    let stages = explained["stages"].as_array().unwrap().iter();
-    let image = stages.filter(|it| it["stage"] == "image").next_back();
+    let mut stages = explained["stages"].as_array().unwrap().iter();
+    let image = stages.find(|it| it["stage"] == "image");
     let summary = image.unwrap()["summary"].as_str().unwrap();
     let numbers = summary.split(|it: char| !it.is_ascii_digit());
     let numbers: Vec<u64> = numbers.filter_map(|it| it.parse().ok()).collect();
