@@ -173,7 +173,7 @@ fn what_one_machine_made_another_takes_over_byte_by_byte() {
 }
 
 #[test]
-fn a_blob_that_was_altered_is_refused_made_here_and_mended() {
+fn a_blob_that_was_altered_or_cut_is_refused_made_here_and_mended() {
     let team = Team::new(minimal());
     let server = CacheServer::start();
     let first = team.machine("first", &server.address());
@@ -202,6 +202,10 @@ fn a_blob_that_was_altered_is_refused_made_here_and_mended() {
     let (_, disk) = second.bake();
     assert!(disk == made);
 
+    server.files().get_mut(&path).unwrap().truncate(middle);
+    let cut = team.machine("cut", &server.address());
+    let (brought, _) = cut.fetch();
+    assert_eq!(brought["refused"], 1);
     let again = ["store", "share", "recipe", "--again", "--cache-key", "ours"];
     first.ok(&again);
     let third = team.machine("third", &server.address());

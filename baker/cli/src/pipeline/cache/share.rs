@@ -136,8 +136,7 @@ impl Sharing<'_> {
         let mut replaced = false;
         if self.present == Present::Left {
             match cache::look(shelf, slot, &self.cache.trust) {
-                // Books of packed data grow with every recipe that needs more of an input.
-                Ok(Some(there)) if there.result.size >= size_of(&stored.result) => {
+                Ok(Some(there)) if !has_grown(there.result.size, size_of(&stored.result)) => {
                     if cache::is_whole(shelf, slot, &there)? {
                         return Ok(Fate::There);
                     }
@@ -168,6 +167,13 @@ impl Sharing<'_> {
     }
 }
 
+/// True when an entry is worth replacing by one of another size. Books of packed data grow with every
+/// recipe that needs more of an input; that two of the same data differ by some bytes, as the threads
+/// of their bakes went, is no reason to send one.
+const fn has_grown(there: u64, here: u64) -> bool {
+    here > there + there / 16
+}
+
 impl Shared {
     fn count(&mut self, fate: &Fate) {
         match fate {
@@ -193,5 +199,17 @@ impl Shared {
             self.bytes.div_ceil(1 << 20),
             self.there
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_grown_is_sent_again() {
+        for (there, here, sent) in [(0, 1, true), (16, 17, false), (16, 18, true), (9, 5, false)] {
+            assert_eq!(has_grown(there, here), sent, "{there} {here}");
+        }
     }
 }
