@@ -14,13 +14,13 @@ use zstd::zstd_safe;
 
 use super::Compression;
 use super::format::{ALGORITHM_LZ4, ALGORITHM_ZSTD, BLOCK, CLUSTER_LIMIT};
-use super::lz4;
+use super::{lz4, sequences};
 
 /// Attempts per cluster for codecs that must guess.
 const ATTEMPTS: usize = 4;
 
 /// What [`Codec::fit`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Fit {
     /// Bytes of input that the cluster holds.
     pub taken: usize,
@@ -124,6 +124,21 @@ impl Codec {
         let seen = fit.taken * 256 / fit.made.max(1);
         self.ratio = seen.clamp(256, self.ratio.max(512) * 2);
         Ok(fit)
+    }
+
+    /// Does what [`Self::fit`] does with less room, given the bytes that it made of all of `input`,
+    /// of which there are more.
+    ///
+    /// # Errors
+    /// The C library fails.
+    pub fn shorten(&mut self, input: &[u8], packed: &[u8], room: usize) -> io::Result<Fit> {
+        if let Engine::Zstd(_) = self.engine {
+            return self.fit(input, room);
+        }
+        let (taken, shorter) = sequences::cut(packed, input, room).unwrap_or_default();
+        let made = shorter.len();
+        self.output[..made].copy_from_slice(&shorter);
+        Ok(Fit { taken, made })
     }
 
     /// Compresses all of `input`, but only into fewer than `limit` bytes.

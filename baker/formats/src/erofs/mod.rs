@@ -38,6 +38,7 @@ mod parcel;
 mod place;
 mod read;
 mod segment;
+mod sequences;
 #[cfg(test)]
 mod tests;
 mod xattr;

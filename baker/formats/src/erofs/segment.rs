@@ -59,10 +59,8 @@ pub fn pack(
         }
         let fit = codec.fit(rest, cluster)?;
         let bytes = codec.output(fit).to_vec();
-        if fit.taken == rest.len()
-            && position == Position::Last
-            && packed.end(codec, rest, fit.made)?
-        {
+        let all = fit.taken == rest.len();
+        if all && position == Position::Last && packed.end(codec, rest, &bytes)? {
             break;
         }
         if bytes.len().next_multiple_of(BLOCK) < fit.taken {
@@ -90,48 +88,53 @@ impl Packed {
         self.data.len() + index + self.tail.as_ref().map_or(0, Vec::len)
     }
 
-    /// Tries to end the file with a tail behind the inode, given that all of `rest` packs into
-    /// `made` bytes; says whether it did.
-    fn end(&mut self, codec: &mut Codec, rest: &[u8], made: usize) -> io::Result<bool> {
-        if made <= TAIL_LIMIT {
-            return self.push_tail(codec, rest);
+    /// Tries to end the file with a tail behind the inode, given what all of `rest` packs into;
+    /// says whether it did.
+    fn end(&mut self, codec: &mut Codec, rest: &[u8], bytes: &[u8]) -> io::Result<bool> {
+        if bytes.len() <= TAIL_LIMIT {
+            self.set_tail(rest, Encoding::Packed, bytes.to_vec());
+            return Ok(true);
         }
-        let whole = made / BLOCK * BLOCK;
-        if made - whole == 0 || whole + BLOCK - made < 64 || whole == 0 {
+        let whole = bytes.len() / BLOCK * BLOCK;
+        let over = bytes.len() - whole;
+        if whole == 0 || over == 0 || BLOCK - over < 64 {
             return Ok(false);
         }
         // Full blocks for the front, what is left for the tail: saves half a block on average.
-        let front = codec.fit(rest, whole)?;
+        let front = codec.shorten(rest, bytes, whole)?;
         if front.made.next_multiple_of(BLOCK) >= front.taken || front.taken == rest.len() {
             return Ok(false);
         }
         let blocks = codec.output(front).to_vec();
         let left = &rest[front.taken..];
-        let tail = codec.whole(left, left.len().min(TAIL_LIMIT + 1))?;
-        let tail_size = tail.map_or(left.len(), |fit| fit.made);
-        let total = front.made.next_multiple_of(BLOCK) + tail_size;
-        if tail_size > TAIL_LIMIT || total >= whole + BLOCK {
+        let Some((encoding, tail)) = tail(codec, left)? else {
+            return Ok(false);
+        };
+        if blocks.len().next_multiple_of(BLOCK) + tail.len() >= whole + BLOCK {
             return Ok(false);
         }
         self.push_blocks(&blocks, front.taken);
-        self.push_tail(codec, left)
+        self.set_tail(left, encoding, tail);
+        Ok(true)
     }
 
-    /// Keeps `rest` as the tail in the shorter form, compressed or plain; says whether one fits.
+    /// Keeps `rest` as the tail; says whether it can be one.
     fn push_tail(&mut self, codec: &mut Codec, rest: &[u8]) -> io::Result<bool> {
-        let fit = codec.whole(rest, rest.len().min(TAIL_LIMIT + 1))?;
-        let (encoding, bytes) = match fit {
-            Some(fit) => (Encoding::Packed, codec.output(fit).to_vec()),
-            None if rest.len() <= TAIL_LIMIT => (Encoding::Plain, rest.to_vec()),
-            None => return Ok(false),
-        };
+        let found = tail(codec, rest)?;
+        let can = found.is_some();
+        if let Some((encoding, bytes)) = found {
+            self.set_tail(rest, encoding, bytes);
+        }
+        Ok(can)
+    }
+
+    fn set_tail(&mut self, rest: &[u8], encoding: Encoding, bytes: Vec<u8>) {
         self.extents.push(Extent {
             length: length(rest),
             blocks: 1,
             encoding,
         });
         self.tail = Some(bytes);
-        Ok(true)
     }
 
     /// Compressed bytes end at the end of their last block; zeros come first
@@ -159,6 +162,15 @@ impl Packed {
         }
         self.data.resize(self.data.len().next_multiple_of(BLOCK), 0);
     }
+}
+
+/// `rest` in its shorter form, compressed or plain; none when both are too long for a tail.
+fn tail(codec: &mut Codec, rest: &[u8]) -> io::Result<Option<(Encoding, Vec<u8>)>> {
+    Ok(match codec.whole(rest, rest.len().min(TAIL_LIMIT + 1))? {
+        Some(fit) => Some((Encoding::Packed, codec.output(fit).to_vec())),
+        None if rest.len() <= TAIL_LIMIT => Some((Encoding::Plain, rest.to_vec())),
+        None => None,
+    })
 }
 
 fn length(bytes: &[u8]) -> u32 {

@@ -1,7 +1,8 @@
-//! Text dump, round trip, foreign judges, pinned digests, properties; and the large cases.
+//! Text dump, round trip, foreign judges, pinned digests, properties, codecs; and the large cases.
 
 mod fixtures;
 mod judges;
 mod large;
+mod packing;
 mod properties;
 mod snapshot;
