@@ -42,7 +42,7 @@ SAME = """\
   indexes, Zstandard's window eight clusters long, a checksum of the superblock.
 - Both, in the column *mkfs.erofs*: the compressed end of a file lies behind its inode
   (`-Eztailpacking`). *No tails* is mkfs.erofs without that option, as it comes.
-- Only baker: the end of a file is packed once more as whole blocks and a tail, and the shorter form kept.
+- Only baker: the end of a file becomes whole blocks and a tail where that is shorter.
 - Only baker: pieces of 4 MiB are packed independently, whatever the number of threads.
 - Only mkfs.erofs, and off here: tails of several files packed together (`-Efragments`), equal data of
   several files kept once (`-Ededupe`), the fast LZ4 encoder. What they give is in a table of its own.

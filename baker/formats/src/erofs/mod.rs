@@ -37,11 +37,14 @@ mod output;
 mod parcel;
 mod place;
 mod read;
+mod relief;
+mod search;
 mod segment;
 mod sequences;
 #[cfg(test)]
 mod tests;
 mod xattr;
+mod zstandard;
 
 pub use crate::io::Source;
 pub use dump::dump;

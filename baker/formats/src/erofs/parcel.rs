@@ -17,7 +17,7 @@ use super::index::{Encoding, Extent};
 use super::segment::{Packed, TAIL_LIMIT};
 
 /// Version of the way data is cut and packed. **Another one when equal settings give other bytes.**
-pub const PARCEL_VERSION: u32 = 1;
+pub const PARCEL_VERSION: u32 = 2;
 
 /// Where parcels are kept between images of equal settings. Called from several threads.
 pub trait Parcels: Sync {

@@ -101,7 +101,7 @@ impl Packed {
             return Ok(false);
         }
         // Full blocks for the front, what is left for the tail: saves half a block on average.
-        let front = codec.shorten(rest, bytes, whole)?;
+        let front = codec.shorten(rest, bytes, whole);
         if front.made.next_multiple_of(BLOCK) >= front.taken || front.taken == rest.len() {
             return Ok(false);
         }
