@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -17,6 +17,9 @@ use anyhow::{Context, Result, bail};
 use baker_formats::erofs::{self, Compression, Options, Request};
 use baker_model::tree::{Content, Contents, Kind, LinkGroup, Metadata, Node, Origin, TreePath};
 use baker_model::{Digest, Interrupt, Tree};
+
+/// Bytes of output kept back, as in a bake.
+const BUFFER: usize = 1 << 20;
 
 /// Files by a digest that stands for their place: this tool never looks at their bytes twice.
 #[derive(Default)]
@@ -133,7 +136,8 @@ fn main() -> Result<()> {
     contents.collect(Path::new(folder), &TreePath::root(), &mut tree)?;
 
     let begin = Instant::now();
-    let mut out = File::create(image).with_context(|| format!("making {image}"))?;
+    let out = File::create(image).with_context(|| format!("making {image}"))?;
+    let mut out = BufWriter::with_capacity(BUFFER, out);
     let (interrupt, progress) = (Interrupt::new(), |_: u64| {});
     let request = Request {
         tree: &tree,

@@ -209,9 +209,9 @@ impl Bench {
         }
     }
 
-    fn as_it_is(&self) -> Made {
+    fn as_it_is(&mut self) -> Made {
         Made::Raw {
-            data: self.input.clone(),
+            data: std::mem::take(&mut self.input),
             holes: Vec::new(),
         }
     }
@@ -230,7 +230,7 @@ impl Bench {
         };
         let codec = match &mut self.codec {
             Ok(Some(codec)) => codec,
-            Ok(None) => return Ok(raw(&self.input, at.size, position)),
+            Ok(None) => return Ok(raw(std::mem::take(&mut self.input), at.size, position)),
             Err(source) => return Err(refuse(io::Error::other(source.to_string()))),
         };
         let blank = position == Position::Inner && is_zero(&self.input);
@@ -255,15 +255,21 @@ impl Bench {
         contents: &dyn Contents,
     ) -> Result<(), Error> {
         let Piece { offset, length, .. } = *at.piece;
-        self.input.clear();
         match content {
             Some(Content::Inline(bytes)) => {
                 let from = usize::try_from(offset).expect("inline content lies in memory");
+                self.input.clear();
                 self.input.extend_from_slice(&bytes[from..from + length]);
                 Ok(())
             }
             Some(Content::Extern { digest, .. }) => {
-                self.input.resize(length, 0);
+                // Clean pages of the system when the buffer was given away, and no zeros over what is
+                // overwritten anyway when not.
+                if self.input.is_empty() {
+                    self.input = vec![0; length];
+                } else {
+                    self.input.resize(length, 0);
+                }
                 contents
                     .read_exact_at(digest, offset, &mut self.input)
                     .map_err(|source| Error::Content {
@@ -272,24 +278,24 @@ impl Bench {
                         source,
                     })
             }
-            None => Ok(()),
+            None => {
+                self.input.clear();
+                Ok(())
+            }
         }
     }
 }
 
-fn raw(input: &[u8], size: u64, position: Position) -> Made {
+fn raw(data: Vec<u8>, size: u64, position: Position) -> Made {
     let mut holes: Vec<bool> = match chunk_bits(size) {
-        Some(bits) => input.chunks(BLOCK << bits).map(is_zero).collect(),
+        Some(bits) => data.chunks(BLOCK << bits).map(is_zero).collect(),
         None => Vec::new(),
     };
     if let (Some(last), Position::Last) = (holes.last_mut(), position) {
         // `fsck.erofs --extract` up to 1.8 seeks over holes and forgets those at the end.
         *last = false;
     }
-    Made::Raw {
-        data: input.to_vec(),
-        holes,
-    }
+    Made::Raw { data, holes }
 }
 
 /// Compares with a block of zeros: `memcmp` is much faster than a loop over bytes.
