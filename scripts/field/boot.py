@@ -7,6 +7,9 @@ systemd-creds, which is part of systemd. QEMU is told what `baker test` tells it
 import base64, os, re, subprocess, tempfile, time
 
 ACCELERATOR = os.environ.get("ACCELERATOR", "tcg,thread=single")
+# The machine of `baker test`, with QEMU before 8.1.1.
+MACHINE = ("-machine", "q35,sata=off,smbus=off,i8042=off", "-accel", ACCELERATOR,
+           "-cpu", "max,-cx16,-la57,-erms", "-smp", "2")
 PATIENCE = 300
 
 UNIT = """\
@@ -44,7 +47,7 @@ def smbios(folder):
 def argv(disk, memory, folder):
     flash = "if=pflash,format=raw,unit={},file=/usr/share/OVMF/OVMF_{}_4M.fd,{}=on"
     return ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none",
-            "-machine", "q35", "-accel", ACCELERATOR, "-cpu", "max,-cx16,-la57,-erms", "-smp", "2",
+            *MACHINE,
             "-m", str(memory), "-drive", flash.format(0, "CODE", "readonly"),
             "-drive", flash.format(1, "VARS", "snapshot"), *smbios(folder), "-boot", "strict=on",
             "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={disk}",

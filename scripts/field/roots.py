@@ -13,7 +13,7 @@ MIB = 1 << 20
 DATA = 32 * MIB
 PATIENCE = 900
 QEMU = ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
-        "-machine", "q35", "-accel", boot.ACCELERATOR, "-cpu", "max,-cx16,-la57", "-smp", "2",
+        *boot.MACHINE,
         "-m", "512", "-serial", "stdio", "-device", "virtio-blk-pci,drive=disk"]
 TARGET = "Reached target multi-user"
 

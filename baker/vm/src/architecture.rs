@@ -36,8 +36,6 @@ pub(crate) struct Row {
     pub serial: &'static str,
     /// A display that firmware and kernel draw on.
     pub display: &'static str,
-    /// The bus for SATA disks, and the device that makes it when the board has none.
-    pub sata: (&'static str, Option<&'static str>),
     /// A TPM, as a device of the board.
     pub tpm: &'static str,
     /// A word for the kernel that makes emulated boots dependable.
@@ -67,7 +65,6 @@ const AMD64: Row = Row {
     guarded_store: Some(("smm=on", "driver=cfi.pflash01,property=secure,value=on")),
     serial: "ttyS0",
     display: "VGA",
-    sata: ("ide.0", None),
     tpm: "tpm-tis",
     emulation_word: Some(NO_TIMER_CHECK),
 };
@@ -83,7 +80,6 @@ const ARM64: Row = Row {
     guarded_store: None,
     serial: "ttyAMA0",
     display: "virtio-gpu-pci",
-    sata: ("ahci.0", Some("ich9-ahci,id=ahci")),
     tpm: "tpm-tis-device",
     emulation_word: None,
 };

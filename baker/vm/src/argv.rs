@@ -61,7 +61,7 @@ impl Machine {
 
     fn base(&self, arguments: &mut Arguments) {
         let row = self.architecture.row();
-        let mut board = row.board.to_owned();
+        let mut board = self.board.clone();
         let guarded = match &self.boot {
             Boot::UefiSecure(_) => row.guarded_store,
             _ => None,
@@ -169,11 +169,8 @@ impl Machine {
             arguments.pair("-device", "virtio-scsi-pci,id=scsi");
             format!("{scsi},bus=scsi.0,drive=disk,bootindex=1")
         } else {
-            let (bus, controller) = self.architecture.row().sata;
-            if let Some(controller) = controller {
-                arguments.pair("-device", controller);
-            }
-            format!("{sata},bus={bus},drive=disk,bootindex=1")
+            arguments.pair("-device", "ich9-ahci,id=sata");
+            format!("{sata},bus=sata.0,drive=disk,bootindex=1")
         };
         arguments.pair("-device", device);
     }

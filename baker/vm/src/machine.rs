@@ -18,6 +18,8 @@ pub struct Machine {
     pub boot: Boot,
     /// Who runs its instructions.
     pub accelerator: Accelerator,
+    /// The board, [`crate::Qemu::board`].
+    pub board: String,
     /// CPU model, [`crate::Qemu::cpu_model`].
     pub cpu: String,
     /// Threads of the emulator, [`crate::Qemu::threads`].

@@ -149,7 +149,7 @@ fn each_bus_names_its_device_and_the_person_may_restart() {
         ),
         (
             DiskBus::Sata,
-            "-device ide-hd,bus=ide.0,drive=disk,bootindex=1",
+            "-device ich9-ahci,id=sata -device ide-hd,bus=sata.0,drive=disk,bootindex=1",
         ),
         (
             DiskBus::Scsi,
@@ -199,8 +199,8 @@ fn every_format_is_opened_as_what_it_is_and_kept_only_when_wanted() {
         ),
         (
             MediumFormat::Iso,
-            "id=disk,format=raw,media=cdrom,readonly=on,file=/r/x -device \
-             ide-cd,bus=ide.0,drive=disk,bootindex=1",
+            "id=disk,format=raw,media=cdrom,readonly=on,file=/r/x -device ich9-ahci,id=sata \
+             -device ide-cd,bus=sata.0,drive=disk,bootindex=1",
         ),
     ];
     for (format, expected) in rows {
@@ -280,14 +280,15 @@ fn display_and_watchdog_are_there_when_wanted() {
 fn an_arm_machine_has_nothing_of_a_pc() {
     let mut machine = machine(uefi());
     machine.architecture = Architecture::Arm64;
+    machine.board = "virt".into();
     machine.bus = DiskBus::Sata;
     machine.display = Display::Hidden;
     let found = line(&machine, Attachment::Terminal);
     for part in [
         "-machine virt ",
         "virtio-gpu-pci",
-        "ich9-ahci,id=ahci",
-        "bus=ahci.0",
+        "ich9-ahci,id=sata",
+        "bus=sata.0",
     ] {
         assert!(found.contains(part), "{part}: {found}");
     }

@@ -31,6 +31,7 @@ pub(crate) fn bare_machine(boot: Boot) -> Machine {
         architecture: Architecture::Amd64,
         boot,
         accelerator: Accelerator::Tcg,
+        board: "q35".into(),
         cpu: "max".into(),
         threads: Threads::One,
         cpus: 1,

@@ -77,6 +77,7 @@ pub fn run(folder: &Path, wanted: &Wanted, context: &Context) -> Result<(), Fail
         architecture: host.qemu.architecture,
         boot,
         accelerator: host.accelerator.accelerator,
+        board: host.qemu.board(),
         cpu: host.qemu.cpu_model(host.accelerator.accelerator).to_owned(),
         threads: host.qemu.threads(),
         cpus: plan.cpus,

@@ -34,7 +34,7 @@ impl NeighbourMachine<'_> {
         arguments.pair("-name", "baker-neighbour");
         arguments
             .pair("-display", "none")
-            .pair("-machine", row.board);
+            .pair("-machine", self.qemu.board());
         arguments.processor(self.accelerator, self.qemu.threads(), self.cpu);
         arguments.pair("-smp", "1");
         arguments.pair("-m", MEMORY_MIB.to_string());
@@ -96,7 +96,7 @@ mod tests {
         };
         let found = shell_line(Path::new("qemu"), &machine.argv());
         let expected = "qemu -no-user-config -nodefaults -name baker-neighbour -display none \
-            -machine q35 -accel kvm -cpu max -smp 1 -m 128 -kernel /r/kernel -initrd /r/initrd \
+            -machine q35,sata=off,smbus=off,i8042=off -accel kvm -cpu max -smp 1 -m 128 -kernel /r/kernel -initrd /r/initrd \
             -append 'console=ttyS0 quiet panic=-1' -netdev \
             dgram,id=link2,local.type=unix,remote.type=unix,\
             local.path=/s/link2.neighbour,remote.path=/s/link2.machine \

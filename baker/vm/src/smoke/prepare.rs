@@ -53,6 +53,7 @@ pub(super) fn machine(request: &SmokeRequest<'_>, way: ProbeWay) -> Result<Machi
         architecture: request.qemu.architecture,
         boot: boot(request.boot).map_err(|(path, source)| SmokeError::Disk { path, source })?,
         accelerator: request.accelerator.accelerator,
+        board: request.qemu.board(),
         cpu: cpu(request).model,
         threads: request.qemu.threads(),
         cpus: plan.cpus,
