@@ -30,6 +30,17 @@ pub struct Module {
     pub bytes: Vec<u8>,
     /// Whether it only leads to disks; these come last.
     pub is_driver: bool,
+    /// Patterns of the hardware that it is for; none when it is of use without any.
+    pub hardware: Vec<String>,
+}
+
+impl Module {
+    /// Its line in the list of modules.
+    fn line(&self) -> String {
+        let patterns = self.hardware.iter().flat_map(|pattern| ["\t", pattern]);
+        let words = std::iter::once(&*self.path).chain(patterns);
+        words.chain(["\n"]).collect()
+    }
 }
 
 /// How the archive is packed.
@@ -163,7 +174,7 @@ fn files<'a>(request: &'a Request<'_>) -> Result<Vec<FileEntry<'a>>, InitrdError
     let list = |is_driver| -> String {
         let modules = request.modules.iter();
         let those = modules.filter(|module| module.is_driver == is_driver);
-        those.map(|module| format!("{}\n", module.path)).collect()
+        those.map(Module::line).collect()
     };
     let list = format!("{}\n{}", list(false), list(true));
     let mut files = vec![
@@ -185,6 +196,7 @@ fn files<'a>(request: &'a Request<'_>) -> Result<Vec<FileEntry<'a>>, InitrdError
     ];
     for module in request.modules {
         check_path(&module.path)?;
+        check_hardware(module)?;
         let path = relative(&module.path);
         files.push(FileEntry {
             path,
@@ -222,6 +234,17 @@ fn check_path(path: &str) -> Result<(), InitrdError> {
     // The guest reads one path per line and trims it.
     if path.trim() != path || path.chars().any(char::is_control) {
         return refuse("its path has blanks at its ends, or control characters");
+    }
+    Ok(())
+}
+
+fn check_hardware(module: &Module) -> Result<(), InitrdError> {
+    let breaks = |pattern: &String| pattern.is_empty() || pattern.chars().any(char::is_control);
+    if module.hardware.iter().any(breaks) {
+        return Err(InitrdError::Module {
+            path: module.path.clone(),
+            problem: "the name of its hardware is empty, or has control characters",
+        });
     }
     Ok(())
 }
@@ -293,6 +316,11 @@ mod tests {
             path: path.into(),
             bytes: vec![7; size],
             is_driver,
+            hardware: if is_driver {
+                vec!["pci:v*".into(), "usb:v*".into()]
+            } else {
+                vec![]
+            },
         };
         vec![
             module("/lib/modules/6.1/kernel/z.ko", 5000, false),
@@ -369,7 +397,7 @@ mod tests {
         );
         assert_eq!(find("etc/baker-root-format").2, b"erofs\n");
         // In loading order, though the archive is sorted.
-        let list = b"/lib/modules/6.1/kernel/z.ko\n\n/lib/modules/6.1/a.ko.xz\n";
+        let list = b"/lib/modules/6.1/kernel/z.ko\n\n/lib/modules/6.1/a.ko.xz\tpci:v*\tusb:v*\n";
         assert_eq!(find("lib/modules/load").2, list);
         assert_eq!(find("dev/console").1, 0o020_600);
     }
@@ -412,9 +440,16 @@ mod tests {
                 path: path.into(),
                 bytes: Vec::new(),
                 is_driver: false,
+                hardware: Vec::new(),
             }];
             let error = initrd(&request(&modules)).unwrap_err();
             assert!(matches!(error, InitrdError::Module { .. }), "{path:?}");
+        }
+        for pattern in ["", "pci:\tv*", "pci:\n"] {
+            let mut modules = modules();
+            modules[1].hardware.push(pattern.into());
+            let error = initrd(&request(&modules)).unwrap_err();
+            assert!(matches!(error, InitrdError::Module { .. }), "{pattern:?}");
         }
     }
 }

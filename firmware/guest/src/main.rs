@@ -24,6 +24,7 @@ mod dm;
 mod erofs;
 mod gpt;
 mod handover;
+mod hardware;
 mod init;
 mod modules;
 mod mounts;

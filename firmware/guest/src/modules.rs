@@ -1,17 +1,24 @@
 //! Loading the modules that the initrd brings.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use baker_contract::MODULE_LIST;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
+use crate::hardware;
+
 /// `MODULE_INIT_COMPRESSED_FILE` of the kernel's `include/uapi/linux/module.h`, since 5.17.
 const COMPRESSED_FILE: u32 = 4;
+
+/// Seconds between the looks for new hardware of the process beside the boot. After the last it loads
+/// what has shown none: by then nobody waits for the CPU.
+const PAUSES: [u64; 5] = [1, 2, 4, 8, 16];
 
 /// What is still to be loaded.
 ///
@@ -20,13 +27,36 @@ const COMPRESSED_FILE: u32 = 4;
 #[derive(Debug, Default)]
 pub struct Modules {
     first: Vec<PathBuf>,
-    drivers: VecDeque<PathBuf>,
+    drivers: Vec<Driver>,
     /// What went wrong, one text per module.
     pub broken: Vec<String>,
 }
 
+/// A module that leads to disks.
+#[derive(Debug, PartialEq, Eq)]
+struct Driver {
+    path: PathBuf,
+    /// Patterns of its hardware; none when it is of use without any.
+    hardware: Vec<String>,
+}
+
 /// The process that loads the rest.
 pub struct Beside(ChildStdout);
+
+impl Driver {
+    fn parse(line: &str) -> Self {
+        let mut words = line.split('\t');
+        Self {
+            path: words.next().unwrap_or_default().into(),
+            hardware: words.map(str::to_owned).collect(),
+        }
+    }
+
+    fn is_wanted(&self, present: &BTreeSet<String>) -> bool {
+        let there = |pattern: &String| present.iter().any(|name| hardware::matches(pattern, name));
+        self.hardware.is_empty() || self.hardware.iter().any(there)
+    }
+}
 
 impl Modules {
     /// Reads the list.
@@ -44,16 +74,10 @@ impl Modules {
 
     fn parse(list: &str) -> Self {
         let (first, drivers) = list.split_once("\n\n").unwrap_or((list, ""));
-        let paths = |part: &str| -> Vec<PathBuf> {
-            let lines = part.lines().map(str::trim);
-            lines
-                .filter(|line| !line.is_empty())
-                .map(PathBuf::from)
-                .collect()
-        };
+        let is_full = |line: &&str| !line.is_empty();
         Self {
-            first: paths(first),
-            drivers: paths(drivers).into(),
+            first: first.lines().filter(is_full).map(PathBuf::from).collect(),
+            drivers: drivers.lines().filter(is_full).map(Driver::parse).collect(),
             broken: Vec::new(),
         }
     }
@@ -65,12 +89,17 @@ impl Modules {
         }
     }
 
-    /// Loads the next driver of disks; false when there is none.
+    /// Loads the next driver of disks, those with their hardware first; false when there is none.
     pub fn load_driver(&mut self) -> bool {
-        let Some(path) = self.drivers.pop_front() else {
+        if self.drivers.is_empty() {
             return false;
-        };
-        self.broken.extend(load_one(&path).err());
+        }
+        let present = present(Path::new("/sys"), self.drivers.iter());
+        let wanted = |driver: &Driver| driver.is_wanted(&present);
+        // With no hardware for any, whoever waits for a disk has all of them tried.
+        let at = self.drivers.iter().position(wanted).unwrap_or(0);
+        let driver = self.drivers.remove(at);
+        self.broken.extend(load_one(&driver.path).err());
         true
     }
 
@@ -82,7 +111,7 @@ impl Modules {
         }
         let child = Command::new("/proc/self/exe")
             .arg("load")
-            .args(&self.drivers)
+            .args(self.drivers.iter().map(|driver| &driver.path))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -106,15 +135,49 @@ impl Beside {
     }
 }
 
-/// The applet: opens all modules, says so by a line, and loads them.
+/// The applet: opens all modules, says so by a line, and loads each when its hardware is there. In
+/// an emulated machine one takes a twentieth of a second, to check its signature most of all.
 pub fn load(paths: &[String]) {
-    let open = |path| Some((path, File::open(path).ok()?));
-    let files: Vec<_> = paths.iter().map(Path::new).filter_map(open).collect();
+    let named = |driver: &Driver| paths.iter().any(|path| driver.path == Path::new(path));
+    let open = |driver: Driver| File::open(&driver.path).ok().map(|file| (driver, file));
+    let drivers = Modules::read().drivers.into_iter().filter(named);
+    let mut left: Vec<_> = drivers.filter_map(open).collect();
+    // The change of the root takes /sys away from its path, and not from who is in it.
+    std::env::set_current_dir("/sys").ok();
     let mut out = io::stdout();
     out.write_all(b"\n").and_then(|()| out.flush()).ok();
-    for (path, file) in &files {
-        load_file(file, path).ok();
+    for pause in PAUSES {
+        load_wanted(&mut left);
+        if left.is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_secs(pause));
     }
+    // Hardware that is plugged in some day asks for its module where this system keeps none.
+    for (driver, file) in &left {
+        load_file(file, &driver.path).ok();
+    }
+}
+
+/// Loads what has its hardware, in the order of the list; what that brings is seen at once.
+fn load_wanted(left: &mut Vec<(Driver, File)>) {
+    loop {
+        let present = present(Path::new("."), left.iter().map(|(driver, _)| driver));
+        let wanted = |(driver, _): &(Driver, File)| driver.is_wanted(&present);
+        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(left).into_iter().partition(wanted);
+        *left = later;
+        for (driver, file) in &now {
+            load_file(file, &driver.path).ok();
+        }
+        if now.is_empty() || left.is_empty() {
+            return;
+        }
+    }
+}
+
+/// The devices on the buses that the drivers know.
+fn present<'d>(sys: &Path, drivers: impl Iterator<Item = &'d Driver>) -> BTreeSet<String> {
+    hardware::present(sys, drivers.flat_map(|driver| &driver.hardware))
 }
 
 fn load_one(path: &Path) -> Result<(), String> {
@@ -148,12 +211,32 @@ mod tests {
             ("", &[][..], &[][..]),
             ("/a.ko\n/b.ko\n", &["/a.ko", "/b.ko"], &[]),
             ("/a.ko\n\n/b.ko\n/c.ko\n", &["/a.ko"], &["/b.ko", "/c.ko"]),
-            ("\n\n/b.ko\n", &[], &["/b.ko"]),
+            ("\n\n/b.ko\tpci:*\n", &[], &["/b.ko"]),
         ];
         for (list, first, drivers) in rows {
             let modules = Modules::parse(list);
             assert_eq!(modules.first, paths(first), "{list:?}");
-            assert_eq!(modules.drivers, paths(drivers), "{list:?}");
+            let found: Vec<_> = modules
+                .drivers
+                .into_iter()
+                .map(|driver| driver.path)
+                .collect();
+            assert_eq!(found, paths(drivers), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_driver_is_wanted_when_its_hardware_is_there() {
+        let present = BTreeSet::from(["virtio:d00000002v00001AF4".to_owned()]);
+        let rows = [
+            ("/a.ko", true),
+            ("/a.ko\tpci:v*", false),
+            ("/a.ko\tpci:v*\tvirtio:d00000002v*", true),
+            ("/a.ko\tvirtio:d00000008v*", false),
+        ];
+        for (line, expected) in rows {
+            let driver = Driver::parse(line);
+            assert_eq!(driver.is_wanted(&present), expected, "{line:?}");
         }
     }
 

@@ -16,6 +16,10 @@ pub struct LoadedModule {
     pub name: String,
     /// The module, decompressed.
     pub bytes: Vec<u8>,
+    /// Names of the modules whose symbols it uses.
+    pub(super) depends: Vec<String>,
+    /// Patterns by which it is asked for.
+    pub(super) aliases: Vec<String>,
 }
 
 impl Modules {
@@ -96,7 +100,7 @@ impl<'a> Walk<'a> {
         }
         let module = &self.modules.modules[index];
         let bytes = module.bytes(self.contents)?;
-        let info = Elf::parse(&bytes)
+        let mut info = Elf::parse(&bytes)
             .and_then(|elf| Info::read(&elf))
             .map_err(|source| ModulesError::Elf {
                 path: module.path.clone(),
@@ -119,6 +123,8 @@ impl<'a> Walk<'a> {
         self.order.push(LoadedModule {
             name: module.name.clone(),
             bytes,
+            depends: std::mem::take(&mut info.depends),
+            aliases: std::mem::take(&mut info.aliases),
         });
         self.visit_soft(info.soft_after())
     }

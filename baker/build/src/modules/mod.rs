@@ -22,6 +22,8 @@ pub use error::{ElfProblem, ModulesError};
 pub use install::{Installed, install};
 pub use kernel::Modules;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use baker_model::Tree;
 use baker_model::recipe::RootFormat;
 use baker_model::tree::Contents;
@@ -50,6 +52,9 @@ pub struct InitrdModule {
     pub bytes: Vec<u8>,
     /// Whether it only leads to disks.
     pub is_driver: bool,
+    /// Of a driver: names of the hardware that it or a module above it is for, as patterns over what
+    /// Linux says in `modalias`. None when any machine may have use for it.
+    pub hardware: Vec<String>,
 }
 
 /// Drivers that no disk comes of, so that they cannot wait for one: that of the port by which host
@@ -80,16 +85,52 @@ pub fn initrd_modules(request: InitrdRequest<'_>) -> Result<Vec<InitrdModule>, M
         .collect();
     let mut loaded: Vec<InitrdModule> = Vec::new();
     for (names, is_driver) in [(&first[..], false), (request.names, true)] {
-        for module in modules.closure(request.contents, names)? {
+        let closure = modules.closure(request.contents, names)?;
+        let hardware = if is_driver {
+            hardware(&closure)
+        } else {
+            BTreeMap::new()
+        };
+        for module in closure {
             let path = format!("/lib/modules/{}.ko", module.name);
             if loaded.iter().all(|known| known.path != path) {
+                let patterns = hardware.get(&module.name).into_iter().flatten();
                 loaded.push(InitrdModule {
                     path,
                     bytes: module.bytes,
                     is_driver,
+                    hardware: patterns.cloned().collect(),
                 });
             }
         }
     }
     Ok(loaded)
+}
+
+/// The hardware of each module, by its name: its own, and that of the modules that use it. Left out
+/// is what is of use without any, and with it what that uses.
+fn hardware(closure: &[LoadedModule]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut always = BTreeSet::new();
+    // Each stands behind what it uses, so from the end a module is complete when its turn comes.
+    for module in closure.iter().rev() {
+        let own = module.aliases.iter().filter(|alias| is_hardware(alias));
+        let mut found = all.remove(&module.name).unwrap_or_default();
+        found.extend(own.cloned());
+        if found.is_empty() || always.contains(&module.name) {
+            always.extend(module.depends.iter().cloned());
+            continue;
+        }
+        for below in &module.depends {
+            let theirs = all.entry(below.clone()).or_default();
+            theirs.extend(found.iter().cloned());
+        }
+        all.insert(module.name.clone(), found);
+    }
+    all
+}
+
+/// Names of devices have a bus before a colon; a device node is no hardware.
+fn is_hardware(alias: &str) -> bool {
+    alias.contains(':') && !alias.starts_with("devname:") && !alias.contains(char::is_whitespace)
 }

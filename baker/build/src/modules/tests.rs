@@ -10,7 +10,9 @@ use baker_model::recipe::{ModuleWord, RootFormat, RootModules};
 use baker_model::tree::{Content, Kind, Metadata, NoContents, Node, Origin, TreePath};
 
 use super::elf::Elf;
-use super::{InitrdRequest, Modules, ModulesError, initrd_modules, install};
+use super::{
+    InitrdRequest, LoadedModule, Modules, ModulesError, hardware, initrd_modules, install,
+};
 use crate::judge::judge;
 
 const RELEASE: &str = "6.1.0-test";
@@ -241,6 +243,7 @@ fn the_initrd_gets_what_the_guest_needs() {
     ];
     let drivers = modules.iter().filter(|module| module.is_driver);
     assert_eq!(drivers.count(), 1);
+    assert!(modules.iter().all(|module| module.hardware.is_empty()));
     assert_eq!(
         paths,
         expected.map(|name| format!("/lib/modules/{name}.ko"))
@@ -250,6 +253,40 @@ fn the_initrd_gets_what_the_guest_needs() {
             .iter()
             .all(|module| module.bytes.starts_with(b"\x7fELF"))
     );
+}
+
+#[test]
+fn a_driver_is_for_the_hardware_of_those_above_it_too() {
+    let loaded = |name: &str, depends: &[&str], aliases: &[&str]| LoadedModule {
+        name: name.into(),
+        bytes: Vec::new(),
+        depends: depends.iter().map(|&name| name.to_owned()).collect(),
+        aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
+    };
+    let closure = [
+        loaded("common", &[], &[]),
+        loaded("bus", &["common"], &["devname:bus/control", "bus-any"]),
+        loaded("card", &["bus"], &["pci:v1*", "virtio:d8v*"]),
+        loaded("disk", &["bus"], &["scsi:t-0x00*"]),
+        loaded("shared", &[], &["pci:v9*"]),
+        loaded("plain", &["shared"], &["block-major-7-*"]),
+    ];
+    let found = hardware(&closure);
+    let of = |name| -> Vec<&str> {
+        found
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|p| &**p)
+            .collect()
+    };
+    let three = ["pci:v1*", "scsi:t-0x00*", "virtio:d8v*"];
+    assert_eq!(of("common"), three);
+    assert_eq!(of("bus"), three);
+    assert_eq!(of("card"), ["pci:v1*", "virtio:d8v*"]);
+    assert_eq!(of("disk"), ["scsi:t-0x00*"]);
+    // Of use without hardware, and so is what it stands on.
+    assert_eq!([of("plain"), of("shared")], [[""; 0]; 2]);
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn packed(booted: &Booted) -> Result<Vec<u8>, Failure> {
             path: format!("/lib/modules/{}.ko", module.name),
             bytes: module.bytes,
             is_driver: false,
+            hardware: Vec::new(),
         })
         .collect();
     let request = initrd::Request {

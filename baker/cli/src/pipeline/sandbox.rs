@@ -104,6 +104,7 @@ fn packed(needs: &Needs<'_>) -> Result<Vec<u8>, Failure> {
             path: module.path,
             bytes: module.bytes,
             is_driver: module.is_driver,
+            hardware: module.hardware,
         })
         .collect();
     let request = initrd::Request {

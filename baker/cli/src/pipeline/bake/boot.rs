@@ -64,6 +64,7 @@ pub(in super::super) fn initrd_modules(
         path: module.path,
         bytes: module.bytes,
         is_driver: module.is_driver,
+        hardware: module.hardware,
     };
     Ok(modules.into_iter().map(entry).collect())
 }
