@@ -210,8 +210,10 @@ pub(super) fn remove_abandoned(folder: &Path) {
     };
     for entry in entries.flatten() {
         let path = entry.path();
-        let free = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
-        if free {
+        let Ok(file) = File::open(&path) else {
+            continue;
+        };
+        if file.try_lock().is_ok() {
             // Folders are those of a collector that was killed.
             let is_folder = path.is_dir();
             drop(match is_folder {
@@ -219,5 +221,7 @@ pub(super) fn remove_abandoned(folder: &Path) {
                 false => fs::remove_file(path),
             });
         }
+        // Locked until here: who has just made the file and locks it now would lose it otherwise.
+        drop(file);
     }
 }
