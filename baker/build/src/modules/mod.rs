@@ -58,8 +58,9 @@ pub struct InitrdModule {
 }
 
 /// Drivers that no disk comes of, so that they cannot wait for one: that of the port by which host
-/// and probe speak, and that of a root that the initramfs carries.
-const FIRST: [&str; 2] = ["virtio_console", "loop"];
+/// and probe speak, that of a root that the initramfs carries, and that of QEMU's credentials, which
+/// systemd reads as soon as it runs.
+const FIRST: [&str; 3] = ["virtio_console", "loop", "qemu_fw_cfg"];
 
 /// The modules of the initrd in loading order: those that the guest needs to open the root
 /// (dm-verity, SHA-256, the root format), then those named, with what all of them need.
