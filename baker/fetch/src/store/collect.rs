@@ -318,6 +318,27 @@ mod tests {
     }
 
     #[test]
+    fn a_use_outlives_another_writer_of_the_same_object() {
+        let fixture = Fixture::new();
+        let root = fixture.store.root();
+        let slow = Store::open(root).unwrap();
+        let mut scratch = slow.incoming().unwrap();
+        scratch.append(b"wanted").unwrap();
+        scratch.seal().unwrap();
+        // Begun after the other's file was whole, and before it got its name.
+        let user = Store::open(root).unwrap();
+        let digest = user.put_bytes(b"wanted").unwrap();
+        slow.take_object(scratch, &digest).unwrap();
+        drop(slow);
+        let collected = fixture.collect(|policy| policy.max_size = Some(0));
+        assert_eq!(collected.in_use, 1);
+        assert_eq!(user.presence(&digest, 6).unwrap(), Presence::Present);
+        drop(user);
+        fixture.collect(|policy| policy.max_size = Some(0));
+        assert!(fixture.names().is_empty());
+    }
+
+    #[test]
     fn what_locks_name_stays() {
         let fixture = Fixture::new();
         let (named, other) = (fixture.object("named", 99), fixture.object("other", 99));

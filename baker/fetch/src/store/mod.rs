@@ -179,14 +179,12 @@ impl Store {
     /// # Errors
     /// Writing fails; what was there stays.
     pub fn take_result(&self, scratch: Scratch, name: &str) -> Result<(), StoreError> {
-        scratch.date().map_err(|source| StoreError::File {
-            act: "date",
-            path: scratch.path().to_owned(),
-            source,
-        })?;
-        // A collector must not take the new one for the old one of the same name.
-        let _in_step = session::in_step(&self.root);
-        scratch.place(&self.stages().join(name))
+        let target = self.stages().join(name);
+        let alone = self.alone()?;
+        scratch.date()?;
+        let placed = scratch.place(&target);
+        drop(alone);
+        placed
     }
 
     /// Makes a file that came from elsewhere the object of this digest, **which the caller has compared
@@ -224,9 +222,24 @@ impl Store {
     /// Makes a file that was written the object of this digest.
     pub(crate) fn publish(&self, scratch: Scratch, digest: &Digest) -> Result<(), StoreError> {
         scratch.seal()?;
-        // A collector must not take the new object for the old one of the same name.
-        let _in_step = session::in_step(&self.root);
-        scratch.publish(&self.path(digest))
+        let target = self.path(digest);
+        let alone = self.alone()?;
+        // The time of sealing may be older than a use of an object that this one replaces.
+        scratch.date()?;
+        let published = scratch.publish(&target);
+        drop(alone);
+        published?.sync()
+    }
+
+    /// Keeps collectors and markers out while a file takes the place of another. A collector must not
+    /// take the new one for the old one, and no use may be forgotten: who marked the old one began
+    /// before the new one is dated, who comes later marks the new one.
+    fn alone(&self) -> Result<File, StoreError> {
+        session::alone(&self.root).map_err(|source| StoreError::File {
+            act: "lock",
+            path: self.root.join("sweep"),
+            source,
+        })
     }
 
     /// Where the object lies, or would.

@@ -21,6 +21,26 @@ pub struct Scratch {
     path: PathBuf,
 }
 
+/// A file that has got its name.
+#[must_use]
+pub(super) struct Published {
+    folder: PathBuf,
+    /// Keeps its lock until the name is on the disk.
+    _file: File,
+}
+
+impl Published {
+    /// Brings the name to the disk.
+    pub(super) fn sync(self) -> Result<(), StoreError> {
+        let sync = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        sync.map_err(|source| StoreError::File {
+            act: "sync",
+            path: self.folder.clone(),
+            source,
+        })
+    }
+}
+
 impl Scratch {
     /// A new file of our own in `folder`.
     pub(super) fn temporary(folder: &Path) -> Result<Self, StoreError> {
@@ -91,9 +111,11 @@ impl Scratch {
     }
 
     /// Gives the file the time of now, and says which that is.
-    pub(super) fn date(&self) -> io::Result<SystemTime> {
-        self.file.set_modified(SystemTime::now())?;
-        self.file.metadata()?.modified()
+    pub(super) fn date(&self) -> Result<SystemTime, StoreError> {
+        let dated = self.file.set_modified(SystemTime::now());
+        dated
+            .and_then(|()| self.file.metadata()?.modified())
+            .map_err(|source| self.fail("date", source))
     }
 
     /// The digester over what is already there, and how much that is; the next bytes go after it.
@@ -133,10 +155,8 @@ impl Scratch {
             .map_err(|source| self.fail("write", source))
     }
 
-    /// Brings the file to the disk, read-only and with the time of now.
+    /// Brings the file to the disk, read-only.
     pub(super) fn seal(&self) -> Result<(), StoreError> {
-        // A download that was complete already has an old time, and would look long unused.
-        self.date().map_err(|source| self.fail("date", source))?;
         let readonly = Permissions::from_mode(0o444);
         self.file
             .set_permissions(readonly)
@@ -146,16 +166,14 @@ impl Scratch {
             .map_err(|source| self.fail("sync", source))
     }
 
-    /// Makes the file, sealed before, the object at `target`.
-    pub(super) fn publish(self, target: &Path) -> Result<(), StoreError> {
+    /// Makes the file, sealed before, the object at `target`. A loss of power may still undo that.
+    pub(super) fn publish(self, target: &Path) -> Result<Published, StoreError> {
         let folder = target.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(|source| self.fail("publish", source))?;
         fs::rename(&self.path, target).map_err(|source| self.fail("publish", source))?;
-        let sync = File::open(folder).and_then(|folder| folder.sync_all());
-        sync.map_err(|source| StoreError::File {
-            act: "sync",
-            path: folder.to_owned(),
-            source,
+        Ok(Published {
+            folder: folder.to_owned(),
+            _file: self.file,
         })
     }
 
