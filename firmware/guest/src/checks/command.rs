@@ -283,7 +283,7 @@ mod tests {
             if !lives() {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         panic!("{child} lives");
     }
