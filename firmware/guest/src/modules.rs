@@ -136,7 +136,7 @@ impl Beside {
 }
 
 /// The applet: opens all modules, says so by a line, and loads each when its hardware is there. In
-/// an emulated machine one takes a twentieth of a second, to check its signature most of all.
+/// an emulated machine one takes up to a twentieth of a second, to check its signature most of all.
 pub fn load(paths: &[String]) {
     let named = |driver: &Driver| paths.iter().any(|path| driver.path == Path::new(path));
     let open = |driver: Driver| File::open(&driver.path).ok().map(|file| (driver, file));

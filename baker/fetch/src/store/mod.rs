@@ -161,7 +161,7 @@ impl Store {
             scratch.discard();
             return Err(error);
         }
-        scratch.place(path)
+        self.replace(scratch, path)
     }
 
     /// A new file for a result of a stage, or an object, that comes from elsewhere.
@@ -179,12 +179,14 @@ impl Store {
     /// # Errors
     /// Writing fails; what was there stays.
     pub fn take_result(&self, scratch: Scratch, name: &str) -> Result<(), StoreError> {
-        let target = self.stages().join(name);
-        let alone = self.alone()?;
+        self.replace(scratch, &self.stages().join(name))
+    }
+
+    /// Puts a result at `path`, in place of an earlier one.
+    fn replace(&self, scratch: Scratch, path: &Path) -> Result<(), StoreError> {
+        let _alone = self.alone()?;
         scratch.date()?;
-        let placed = scratch.place(&target);
-        drop(alone);
-        placed
+        scratch.place(path)
     }
 
     /// Makes a file that came from elsewhere the object of this digest, **which the caller has compared

@@ -96,8 +96,8 @@ mod tests {
         };
         let found = shell_line(Path::new("qemu"), &machine.argv());
         let expected = "qemu -no-user-config -nodefaults -name baker-neighbour -display none \
-            -machine q35,sata=off,smbus=off,i8042=off -accel kvm -cpu max -smp 1 -m 128 -kernel /r/kernel -initrd /r/initrd \
-            -append 'console=ttyS0 quiet panic=-1' -netdev \
+            -machine q35,sata=off,smbus=off,i8042=off -accel kvm -cpu max -smp 1 -m 128 \
+            -kernel /r/kernel -initrd /r/initrd -append 'console=ttyS0 quiet panic=-1' -netdev \
             dgram,id=link2,local.type=unix,remote.type=unix,\
             local.path=/s/link2.neighbour,remote.path=/s/link2.machine \
             -device virtio-net-pci,netdev=link2,romfile=,mac=52:54:00:6e:62:02 -chardev \
