@@ -8,6 +8,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use baker_contract::MODULE_LIST;
+use baker_contract::pattern::matches;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
@@ -53,7 +54,8 @@ impl Driver {
     }
 
     fn is_wanted(&self, present: &BTreeSet<String>) -> bool {
-        let there = |pattern: &String| present.iter().any(|name| hardware::matches(pattern, name));
+        let fits = |pattern: &String, name: &String| matches(pattern.as_bytes(), name.as_bytes());
+        let there = |pattern| present.iter().any(|name| fits(pattern, name));
         self.hardware.is_empty() || self.hardware.iter().any(there)
     }
 }

@@ -25,7 +25,6 @@ mod ledger;
 mod loader;
 pub(crate) mod order;
 mod pam;
-mod pattern;
 mod report;
 mod run_levels;
 mod sealed;

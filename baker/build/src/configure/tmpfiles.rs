@@ -4,12 +4,13 @@
 //! in `/tmp`) and lines that depend on it (credentials, boot ids) stay with the machine, which
 //! runs them at every boot. Access control lists and file attributes are also left to it.
 
+use baker_contract::pattern;
 use baker_model::tree::{Kind, LastLink, Metadata, TreePath};
 
 use super::accounts::Accounts;
 use super::error::ConfigureError;
 use super::image::{Access, Image};
-use super::{pattern, words};
+use super::words;
 
 /// Folders of `tmpfiles.d`, strongest first.
 pub(super) const FOLDERS: [&str; 3] = [

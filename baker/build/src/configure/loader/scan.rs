@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use baker_contract::pattern;
 use baker_model::tree::{Kind, LastLink};
 
 use super::cache::{self, Entry};
 use super::elf;
 use crate::configure::error::ConfigureError;
 use crate::configure::image::Image;
-use crate::configure::pattern;
 
 /// Where the list of folders begins.
 const CONFIGURATION: &str = "/etc/ld.so.conf";

@@ -1,8 +1,10 @@
 //! `*.preset` files: which units a distribution wants enabled.
 
+use baker_contract::pattern;
+
 use crate::configure::error::ConfigureError;
 use crate::configure::image::Image;
-use crate::configure::{pattern, words};
+use crate::configure::words;
 
 const FOLDERS: [&str; 3] = [
     "/etc/systemd/system-preset",

@@ -2,7 +2,8 @@
 
 /// True when all of `name` matches `pattern`; `*` and `?` also match a slash, as `fnmatch` does
 /// without flags.
-pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
+#[must_use]
+pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut seen) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {
@@ -85,7 +86,8 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_a_shell() {
-        let rows: [(&str, &str, bool); 12] = [
+        let usb = "usb:v0421p0019d0595dc00ic08in00";
+        let rows: [(&str, &str, bool); 19] = [
             ("*.service", "a.service", true),
             ("*.service", "a.socket", false),
             ("a*b*c", "axxbyyc", true),
@@ -98,6 +100,13 @@ mod tests {
             ("\\*", "*", true),
             ("", "", true),
             ("*", "", true),
+            ("a*", "", false),
+            ("*ab", "aab", true),
+            ("virtio:d00000002v*", "virtio:d00000002v00001AF4", true),
+            ("virtio:d00000008v*", "virtio:d00000002v00001AF4", false),
+            ("usb:v0421p0019d059[2-9]dc*ic*in*", usb, true),
+            ("usb:v0421p0019d059[0-46-9]dc*ic*in*", usb, false),
+            ("usb:v0421p0019d05?", usb, false),
         ];
         for (pattern, name, expected) in rows {
             assert_eq!(
