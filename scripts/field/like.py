@@ -13,7 +13,7 @@ BAKER = os.environ.get("BAKER", os.path.join(HERE, "target", "release", "baker")
 STORE = os.path.expanduser(os.environ.get("BAKER_STORE", "~/.cache/baker"))
 
 # What baker packs a root with when the recipe does not say (baker/build/src/image.rs).
-LEVEL, CLUSTER = 9, 65536
+LEVEL, CLUSTER = 9, 16384
 
 # What mkosi's own initrd is made of on Debian 13 (its mkosi-initrd configuration), and what an
 # initrd by dracut wants. Kernels of Debian want some builder of initrds: that is dracut for both.

@@ -66,10 +66,10 @@ class Way(typing.NamedTuple):
 DEFAULT = Way("erofs", "zstd", like.LEVEL, like.CLUSTER)
 WAYS = [Way("erofs", "none"),
         *(Way("erofs", "lz4hc", level, kib << 10) for level, kib in [(9, 4), (9, 16), (9, 64), (12, 64)]),
-        *(Way("erofs", "zstd", level, 64 << 10) for level in (1, 3, 6, 9, 12, 15, 19)),
-        *(Way("erofs", "zstd", 9, kib << 10) for kib in (4, 8, 16, 32, 128, 256, 1024)),
-        Way("erofs", "zstd", 19, 128 << 10), Way("squashfs", "zstd", 9), Way("squashfs", "zstd", 15)]
-QUICK = [Way("erofs", "lz4hc", 9, 64 << 10), Way("erofs", "zstd", 9, 16 << 10), DEFAULT]
+        *(Way("erofs", "zstd", level, like.CLUSTER) for level in (1, 3, 6, 9, 12, 15, 19)),
+        *(Way("erofs", "zstd", 9, kib << 10) for kib in (4, 8, 32, 64, 128, 256, 1024)),
+        *(Way("erofs", "zstd", 19, kib << 10) for kib in (64, 128)), Way("squashfs", "zstd", 9), Way("squashfs", "zstd", 15)]
+QUICK = [Way("erofs", "lz4hc", 9, 64 << 10), Way("erofs", "zstd", 9, 64 << 10), DEFAULT]
 
 
 def packed_in(text, way):

@@ -23,7 +23,7 @@ class Setting(typing.NamedTuple):
 
 
 ALGORITHMS = [("lz4hc", 9), ("lz4hc", 12), ("zstd", 3), ("zstd", 9), ("zstd", 15)]
-# 4 KiB is what mkfs.erofs takes when nobody says anything, and 64 KiB what baker does.
+# 4 KiB is what mkfs.erofs takes when nobody says anything, and 16 KiB what baker does.
 CLUSTERS = [4 << 10, 16 << 10, 64 << 10]
 SETTINGS = [Setting(*how, cluster) for how in ALGORITHMS for cluster in CLUSTERS]
 QUICK = [Setting("lz4hc", 9, 64 << 10), Setting("zstd", 9, 16 << 10), Setting("zstd", 9, 64 << 10)]

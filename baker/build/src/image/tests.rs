@@ -87,7 +87,7 @@ fn data_is_packed_once_for_every_way_to_pack_it() {
     assert_eq!(made(&one, Some(&keep), "", &heard), plain);
     assert!(said().starts_with("Reused"), "{}", said());
     // Another level is other data, and so are other clusters.
-    for other in ["level = 3", "cluster-size = 16384"] {
+    for other in ["level = 3", "cluster-size = 65536"] {
         let other = format!("[root]\n{other}\n");
         assert_eq!(
             made(&one, Some(&keep), &other, &heard),
@@ -96,7 +96,7 @@ fn data_is_packed_once_for_every_way_to_pack_it() {
         assert!(said().starts_with("Done"), "{}", said());
     }
     // What is the default anyway changes nothing.
-    let same = "[root]\nlevel = 9\ncluster-size = 65536\n";
+    let same = "[root]\nlevel = 9\ncluster-size = 16384\n";
     assert_eq!(made(&one, Some(&keep), same, &heard), plain);
     assert!(said().starts_with("Reused"), "{}", said());
     // A third file is packed, the others are not.

@@ -20,7 +20,7 @@ pub struct Root {
     /// Compression level of the algorithm (zstd 1 to 22, LZ4HC 1 to 12); a good one when not given.
     pub level: Option<u32>,
     /// Largest compressed cluster of EROFS in bytes, a power of two from 4096 to 1048576: larger
-    /// ones pack smaller, smaller ones make reads of a few bytes cheaper; 65536 when not given.
+    /// ones pack smaller, smaller ones make reads of a few bytes cheaper; 16384 when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<u32>,
     /// Paths left out, as globs: `*` within a name, `**` across names, `?`, `[a-z]`, `{a,b}`.
