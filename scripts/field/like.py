@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BAKER = os.environ.get("BAKER", os.path.join(HERE, "target", "release", "baker"))
 STORE = os.path.expanduser(os.environ.get("BAKER_STORE", "~/.cache/baker"))
 
-# What baker packs a root with when the recipe does not say (baker/build/src/image.rs).
+# What baker packs a root with when the recipe does not say (baker/build/src/image/mod.rs).
 LEVEL, CLUSTER = 9, 16384
 
 # What mkosi's own initrd is made of on Debian 13 (its mkosi-initrd configuration), and what an

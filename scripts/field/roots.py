@@ -68,7 +68,8 @@ WAYS = [Way("erofs", "none"),
         *(Way("erofs", "lz4hc", level, kib << 10) for level, kib in [(9, 4), (9, 16), (9, 64), (12, 64)]),
         *(Way("erofs", "zstd", level, like.CLUSTER) for level in (1, 3, 6, 9, 12, 15, 19)),
         *(Way("erofs", "zstd", 9, kib << 10) for kib in (4, 8, 32, 64, 128, 256, 1024)),
-        *(Way("erofs", "zstd", 19, kib << 10) for kib in (64, 128)), Way("squashfs", "zstd", 9), Way("squashfs", "zstd", 15)]
+        *(Way("erofs", "zstd", 19, kib << 10) for kib in (64, 128)),
+        Way("squashfs", "zstd", 9), Way("squashfs", "zstd", 15)]
 QUICK = [Way("erofs", "lz4hc", 9, 64 << 10), Way("erofs", "zstd", 9, 64 << 10), DEFAULT]
 
 

@@ -134,8 +134,8 @@ impl Qemu {
 
 impl Qemu {
     /// The board, without controllers that nothing is attached to: each costs the kernel a look for
-    /// what is behind it and the boot a module to check and load, together 0.4 to 1 s of 9. Before QEMU 7
-    /// that of the keyboard cannot be left out.
+    /// what is behind it and the boot a module to check and load, together 0.4 to 1 s of 9. Before
+    /// QEMU 7 that of the keyboard cannot be left out.
     #[must_use]
     pub fn board(&self) -> String {
         let board = self.architecture.row().board;

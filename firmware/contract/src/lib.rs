@@ -72,8 +72,8 @@ pub const ROOT_DEVICE: &str = "baker-root";
 
 /// List of modules inside the initrd, one absolute path per line, in loading order. Those behind an
 /// empty line only lead to disks; patterns of the hardware that one is for follow its path, each after
-/// a tab, to be held against the `modalias` of devices by [`pattern`]. What has its hardware is loaded until the root
-/// is found, and the rest beside the boot: when its hardware shows up, or else at some later time.
+/// a tab, held against the `modalias` of devices by [`pattern`]. What has its hardware is loaded
+/// until the root is found, the rest beside the boot: when its hardware shows up, or else later.
 pub const MODULE_LIST: &str = "/lib/modules/load";
 
 /// File inside the initrd that names the root file system: `erofs` or `squashfs`.
